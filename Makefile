@@ -1,0 +1,78 @@
+# Gimli: `make help` lists what there is. Every target does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .make
+# meson-python looks for meson and ninja on PATH.
+TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
+SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path src/gimli/_lib -prune -o -type f -print) \
+	meson.build pyproject.toml README.md LICENSE
+# Debuggers and debug information that the tests hold our cores against; python3-venv is not in Debian's python3.
+PACKAGES := python3-venv gcc libc6-dev gdb elfutils libc6-dbg
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench install wheel lib clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: install ## See three real programs go down, and why (about a minute)
+	@$(BIN)/gimli demo
+
+test: install ## Run every test
+	@$(BIN)/pytest -q
+
+check: $(STAMPS)/venv ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	MYPYPATH=src $(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m compileall -q src
+
+bench: install ## Measure against the budgets (docs/benchmarks.md)
+	@$(BIN)/python bench/run.py
+
+install: $(STAMPS)/install ## Build the wheel and install it into .venv
+
+wheel: $(STAMPS)/venv ## Build the wheel into dist/
+	$(TOOLS) $(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
+
+lib: $(STAMPS)/venv ## Build libgimli for working from the source tree (src/gimli/_lib)
+	test -d build || $(TOOLS) meson setup -q build
+	$(TOOLS) meson compile -C build
+	mkdir -p src/gimli/_lib/include src/gimli/_lib/pkgconfig
+	cp build/libgimli/libgimli.so src/gimli/_lib/
+	cp libgimli/include/libgimli.h src/gimli/_lib/include/
+	cp build/libgimli/gimli.pc src/gimli/_lib/pkgconfig/
+
+clean: ## Remove everything that was made
+	rm -rf $(VENV) $(STAMPS) build dist src/gimli/_lib
+
+# Packages are installed where that is possible; elsewhere the tests that need one say which.
+$(STAMPS)/apt:
+	@mkdir -p $(STAMPS)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		missing=$$(for name in $(PACKAGES); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done); \
+		if [ -n "$$missing" ]; then \
+			echo "installing" $$missing && apt-get update -q >/dev/null && \
+			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing >/dev/null; \
+		fi; \
+	fi
+	@touch $@
+
+$(STAMPS)/venv: pyproject.toml | $(STAMPS)/apt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the Python packages of the project and of its checks"
+	@$(BIN)/pip install -q --upgrade 'pip>=25.1'
+	@$(BIN)/pip install -q 'meson-python>=0.17' 'meson>=1.5' ninja
+	@$(BIN)/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); p = d["project"]; \
+		print("\n".join(p["dependencies"] + p["optional-dependencies"]["analysis"] + \
+		[x for x in d["dependency-groups"]["dev"] if not x.startswith(p["name"])]))' >$(STAMPS)/requirements
+	@$(BIN)/pip install -q -r $(STAMPS)/requirements
+	@touch $@
+
+$(STAMPS)/install: $(STAMPS)/venv $(SOURCES)
+	@echo "building and installing gimli"
+	@$(TOOLS) $(BIN)/pip install -q --force-reinstall --no-deps --no-build-isolation .
+	@touch $@

@@ -1,0 +1,154 @@
+"""How does the command line become a monitor?
+
+It validates, hands the configuration over in a memfd, and executes the monitor's own image in its place:
+a small process with nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+
+import gimli
+from gimli import paths
+from gimli.cli.library import preload_path
+from gimli.errors import CommandNotExecutable, CommandNotFound, GimliError, UsageError
+from gimli.monitor import config
+
+_PACKAGE = os.path.dirname(os.path.abspath(gimli.__file__))
+_SOCKET_PATH_BYTES_MAX = 107  # sun_path with its NUL, unix(7)
+_LONGEST_NAME_IN_INSTANCE = "/control.sock"
+
+
+def image(part: str, *, with_site: bool = False) -> tuple[str, ...]:
+    """The command that starts one of gimli's own processes.
+
+    Args:
+        part: the package below gimli: monitor, capture or analysis.
+        with_site: it needs installed libraries; the others get the standard library alone.
+    """
+    flags = ("-I",) if with_site else ("-I", "-S")
+    return (sys.executable, *flags, os.path.join(_PACKAGE, part, "__main__.py"))
+
+
+def analysis_command() -> tuple[str, ...]:
+    """The analysis helper; empty where its libraries are not installed."""
+    return image("analysis", with_site=True) if importlib.util.find_spec("drgn") else ()
+
+
+def monitor_config(
+    services: tuple[config.Service, ...], *, instance: str, state_dir: str | None, foreground: bool
+) -> config.Monitor:
+    """The whole of what a monitor is told; every command checked.
+
+    Raises:
+        GimliError: something cannot work; nothing was started.
+    """
+    for service in services:
+        check_command(service)
+    instance_dir = os.path.join(paths.runtime_dir(), instance)
+    longest = instance_dir + _LONGEST_NAME_IN_INSTANCE
+    if len(os.fsencode(longest)) > _SOCKET_PATH_BYTES_MAX:
+        raise UsageError(
+            f"the runtime directory's path is too long: {instance_dir}",
+            why=f"its socket would have {len(longest)} bytes, a unix socket may have {_SOCKET_PATH_BYTES_MAX}",
+            fix=f"set {paths.ENV_RUNTIME_DIR} to a shorter one",
+        )
+    return config.Monitor(
+        services=services,
+        state_dir=os.path.abspath(state_dir) if state_dir else paths.state_dir(),
+        instance_dir=instance_dir,
+        instance=instance,
+        library=preload_path() if any(service.preload for service in services) else None,
+        foreground=foreground,
+        capture_command=image("capture"),
+        analysis_command=analysis_command(),
+    )
+
+
+def check_command(service: config.Service) -> None:
+    """Check that a service's program is there and can be executed, before anything is started.
+
+    Raises:
+        CommandNotFound, CommandNotExecutable, UsageError: it cannot.
+    """
+    name = service.command[0]
+    if service.cwd is not None and not os.path.isdir(service.cwd):
+        raise UsageError(
+            f"{service.name}: cwd {service.cwd} is not a directory", fix="make it, or name another"
+        )
+    search = dict(service.environment).get("PATH", os.environ.get("PATH", os.defpath))
+    base = service.cwd or "."
+    if os.sep in name:
+        path = os.path.join(base, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return
+        if os.path.isdir(path):
+            raise CommandNotExecutable(
+                f"cannot execute {name}", why="it is a directory", fix="name the program in it"
+            )
+        if os.path.exists(path):
+            raise CommandNotExecutable(
+                f"cannot execute {name}",
+                why="permission denied: it is not executable",
+                fix=f"chmod +x {name}",
+            )
+        raise CommandNotFound(
+            f"cannot find {name}", why="there is no such file", fix="check the path, and --cwd"
+        )
+    if shutil.which(name, path=search):
+        return
+    here = os.path.join(base, name)
+    raise CommandNotFound(
+        f"cannot find {name}",
+        why="no directory of PATH has it",
+        fix=f"did you mean ./{name} ?" if os.path.exists(here) else "check its name, or give its path",
+    )
+
+
+def become(told: config.Monitor) -> None:
+    """Replace this process by the monitor. Returns only by raising.
+
+    Raises:
+        GimliError: the image cannot be executed.
+    """
+    config_fd = _hand_over(told)
+    command = (*image("monitor"), str(config_fd), "-1")
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        raise GimliError(f"cannot execute {command[0]}", why=error.strerror or "") from error
+
+
+def detach(told: config.Monitor) -> int:
+    """Start the monitor in the background and wait until it says that it stands.
+
+    Returns:
+        Its pid.
+
+    Raises:
+        GimliError: it could not start; its own words.
+    """
+    config_fd = _hand_over(told)
+    read_fd, ready_fd = os.pipe()
+    os.set_inheritable(ready_fd, True)
+    command = (*image("monitor"), str(config_fd), str(ready_fd))
+    null_fd = os.open(os.devnull, os.O_RDWR)
+    wiring = [(os.POSIX_SPAWN_DUP2, null_fd, fd) for fd in (0, 1, 2)] + [(os.POSIX_SPAWN_CLOSE, read_fd)]
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=wiring, setsid=True)
+    os.close(ready_fd)
+    with open(read_fd, encoding="utf-8", errors="replace") as pipe:
+        answer = pipe.read()
+    if answer != "ready\n":
+        what = answer.removeprefix("gimli: ").strip() or "it ended without a word"
+        raise GimliError(f"the monitor did not start: {what}")
+    return pid
+
+
+def _hand_over(told: config.Monitor) -> int:
+    """The configuration in an inheritable memfd."""
+    fd = os.memfd_create("gimli-config", 0)
+    os.write(fd, config.pack(told))
+    return fd

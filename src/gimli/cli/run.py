@@ -1,0 +1,151 @@
+"""``gimli run``: one service in the foreground."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from gimli import paths
+from gimli.cli import launch
+from gimli.clock import parse_duration
+from gimli.errors import UsageError
+from gimli.monitor import config
+from gimli.monitor.config_file import NAME, parse_backoff
+
+
+@click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.option("--name", help="Name of the service; the program's own by default.")
+@click.option(
+    "--watchdog", default="60s", show_default=True, help="Silence allowed to a running program that beats."
+)
+@click.option("--watchdog-start", default="200s", show_default=True, help="The same while it starts.")
+@click.option(
+    "--watchdog-stop", default="60s", show_default=True, help="How long it may take to stop, before KILL."
+)
+@click.option(
+    "--restart",
+    type=click.Choice([item.value for item in config.Restart]),
+    default="on-fault",
+    show_default=True,
+    help="Which ends start it again: every one; a crash, a hang or KILL; none.",
+)
+@click.option(
+    "--backoff",
+    default="0.1s..60s",
+    show_default=True,
+    help="Wait before a restart, from the second failure in a row on: doubled each time.",
+)
+@click.option(
+    "--log",
+    default=None,
+    metavar="FILE|inherit",
+    help="Where its output goes: by default to the terminal and to a capped file; FILE: only there; "
+    "inherit: straight to the terminal (reports then cannot show it).",
+)
+@click.option("--state-dir", metavar="DIR", help="Where reports, logs and journals are kept.")
+@click.option("--cwd", metavar="DIR", help="Directory to run it in.")
+@click.option(
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Add to its environment; may be repeated.",
+)
+@click.option(
+    "--no-preload",
+    is_flag=True,
+    help="Do not preload libgimli.so: crashes of a program not linked with it are seen, but not captured.",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def command(  # noqa: PLR0913 - one argument per option, as click calls it
+    *,
+    name: str | None,
+    watchdog: str,
+    watchdog_start: str,
+    watchdog_stop: str,
+    restart: str,
+    backoff: str,
+    log: str | None,
+    state_dir: str | None,
+    cwd: str | None,
+    environment: tuple[str, ...],
+    no_preload: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND, keep it up, and explain its faults. The exit status is the program's.
+
+    A program that crashes or stops beating is captured, restarted at once, and reported: see
+    `gimli show`. TERM, INT and QUIT end the program, then the monitor; a second one does not wait.
+
+    \b
+    Examples:
+      gimli run -- ./orders --port 8080
+      gimli run --restart always --watchdog 5s -- python3 worker.py
+
+    Exit status: the program's own; 128 plus the signal it died by; 127 or 126 when it cannot be found or
+    executed; 2 for a wrong option; 1 when the monitor cannot start.
+    """  # noqa: D301 - \b is click's mark for a paragraph that is not wrapped
+    service_name = check_name(name or os.path.basename(command[0]), "--name")
+    state = os.path.abspath(state_dir) if state_dir else paths.state_dir()
+    service = config.Service(
+        name=service_name,
+        command=command,
+        log=_log(log, service_name, state),
+        policy=config.Policy(
+            config.Intervals(
+                parse_duration(watchdog, "--watchdog"),
+                parse_duration(watchdog_start, "--watchdog-start"),
+                parse_duration(watchdog_stop, "--watchdog-stop"),
+            ),
+            config.Restart(restart),
+            parse_backoff(backoff, "--backoff"),
+        ),
+        cwd=os.path.abspath(cwd) if cwd else None,
+        environment=tuple(_assignment(item) for item in environment),
+        preload=not no_preload,
+        inherit_stdin=True,
+    )
+    launch.become(
+        launch.monitor_config((service,), instance=f"run.{service_name}", state_dir=state, foreground=True)
+    )
+
+
+def check_name(name: str, where: str) -> str:
+    """A service's name: it becomes the name of files and is typed by people.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a service ({where})",
+            why="it has 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or digit",
+            fix="give one: --name orders",
+        )
+    return name
+
+
+def _log(text: str | None, name: str, state_dir: str) -> config.Log:
+    if text is None:
+        return config.Log(os.path.join(state_dir, "logs", f"{name}.log"), echo=True)
+    if text == "inherit":
+        return config.Log(None)
+    path = os.path.abspath(text)
+    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path)):
+        raise UsageError(
+            f"cannot write the log {text} (--log)",
+            why="it is a directory"
+            if os.path.isdir(path)
+            else f"there is no directory {os.path.dirname(path)}",
+        )
+    if not os.access(path if os.path.exists(path) else os.path.dirname(path), os.W_OK):
+        raise UsageError(f"cannot write the log {text} (--log)", why="permission denied")
+    return config.Log(path)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, setting = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"{text!r} is not NAME=VALUE (--env)")
+    return name, setting

@@ -1,0 +1,192 @@
+"""The monitor's end of the control socket: it accepts, reads requests, and sends answers; it never waits.
+
+What a request means is the handler's business. An answer may come later (a stop takes a while), and a
+connection may follow a stream; one that does not read is dropped before it costs memory.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from gimli.control import protocol
+from gimli.errors import GimliError, PeerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    class Watcher(Protocol):
+        """The part of an event loop that a server needs; ``monitor.loop.Loop`` is one."""
+
+        def watch(self, fd: int, callback: Callable[[int], None], events: int = ...) -> None:
+            """Call back when ``fd`` is ready."""
+
+        def change(self, fd: int, events: int) -> None:
+            """Watch for other events."""
+
+        def forget(self, fd: int) -> None:
+            """Stop watching."""
+
+
+_READ = 1  # EPOLLIN
+_WRITE = 4  # EPOLLOUT
+_UNSENT_BYTES_MAX = 4_000_000
+_CONNECTIONS_MAX = 64
+
+
+class Connection:
+    """One client."""
+
+    def __init__(self, server: Server, peer: socket.socket) -> None:
+        self.on_close: list[Callable[[], None]] = []
+        self._server = server
+        self._peer = peer
+        self._received = b""
+        self._unsent = bytearray()
+        self._ending = False
+
+    def send(self, message: dict[str, Any], *, last: bool = False) -> None:
+        """Send one line; ``last`` closes the connection when it has been taken."""
+        self._ending = self._ending or last
+        self._unsent += protocol.pack(message)
+        if len(self._unsent) > _UNSENT_BYTES_MAX:
+            self.close()
+        else:
+            self._flush()
+
+    def refuse(self, error: GimliError) -> None:
+        """Send an error and end."""
+        self.send(protocol.refusal(error), last=True)
+
+    def close(self) -> None:
+        """Forget the client; whatever followed a stream is told."""
+        if self._peer.fileno() < 0:
+            return
+        self._server.drop(self, self._peer)
+        callbacks, self.on_close = self.on_close, []
+        for callback in callbacks:
+            callback()
+
+    def ready(self, events: int) -> None:
+        """The loop's callback."""
+        if events & _WRITE:
+            self._flush()
+        if events & ~_WRITE and self._peer.fileno() >= 0:
+            self._receive()
+
+    def _flush(self) -> None:
+        if self._peer.fileno() < 0:
+            return
+        try:
+            while self._unsent:
+                del self._unsent[: self._peer.send(self._unsent)]
+        except BlockingIOError:
+            self._server.loop.change(self._peer.fileno(), _READ | _WRITE)
+            return
+        except OSError:
+            self.close()
+            return
+        if self._ending:
+            self.close()
+        else:
+            self._server.loop.change(self._peer.fileno(), _READ)
+
+    def _receive(self) -> None:
+        try:
+            data = self._peer.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._received += data
+        line, newline, rest = self._received.partition(b"\n")
+        if newline:
+            self._received = rest
+            self._handle(line)
+        elif len(self._received) > protocol.REQUEST_BYTES_MAX:
+            self.refuse(
+                PeerError("request without an end", why=f"more than {protocol.REQUEST_BYTES_MAX} bytes")
+            )
+
+    def _handle(self, line: bytes) -> None:
+        try:
+            answer = self._server.handle(protocol.parse_request(line), self)
+        except GimliError as error:
+            self.refuse(error)
+            return
+        if answer is not None:
+            self.send({"ok": True, **answer}, last=True)
+
+
+class Server:
+    """A listening control socket.
+
+    Args:
+        loop: the event loop that calls back.
+        path: where the socket is; an old one is replaced, the caller holds the lock that makes that safe.
+        handle: called with a request and its connection; returns the answer, or None when it comes later.
+    """
+
+    def __init__(
+        self, loop: Watcher, path: str, handle: Callable[[dict[str, Any], Connection], dict[str, Any] | None]
+    ) -> None:
+        self.loop = loop
+        self.handle = handle
+        self.path = path
+        self._connections: set[Connection] = set()
+        self._listener = listen(path, socket.SOCK_STREAM, mode=0o600)
+        self._listener.listen(16)
+        loop.watch(self._listener.fileno(), self._accept)
+
+    def drop(self, connection: Connection, peer: socket.socket) -> None:
+        """Forget a connection."""
+        self.loop.forget(peer.fileno())
+        peer.close()
+        self._connections.discard(connection)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        for connection in tuple(self._connections):
+            connection.close()
+        self.loop.forget(self._listener.fileno())
+        self._listener.close()
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    def _accept(self, _: int) -> None:
+        try:
+            peer, _address = self._listener.accept()
+        except OSError:
+            return
+        if len(self._connections) >= _CONNECTIONS_MAX:
+            peer.close()
+            return
+        peer.setblocking(False)
+        connection = Connection(self, peer)
+        self._connections.add(connection)
+        self.loop.watch(peer.fileno(), connection.ready)
+
+
+def listen(path: str, kind: socket.SocketKind, *, mode: int) -> socket.socket:
+    """A bound, non-blocking unix socket whose file has exactly ``mode``.
+
+    Raises:
+        OSError: the path cannot be bound; a unix socket's path has at most 107 bytes.
+    """
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    before = os.umask(0o777 & ~mode)
+    try:
+        listener.bind(path)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener

@@ -1,0 +1,187 @@
+"""What does the heartbeat page say?
+
+The Python side of ``libgimli/heartbeat_layout.h``, the one definition. Whatever stands in the page was
+written by the watched program, or by whoever overwrote it: every field is hostile until parsed here, and
+parsing never fails, it clamps.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+
+from gimli.value import value
+
+PAGE_SIZE = 4096
+MAGIC = int.from_bytes(b"GIMLIMHB", "little")
+VERSION = 1
+FLAG_DIE_AT_ONCE = 1
+
+NOT_SUPPORTED, STARTING, RUNNING, STOPPING = range(4)
+STATE_NAMES = ("not supported", "starting", "running", "stopping")
+
+LIBRARY_NONE, LIBRARY_C, LIBRARY_PYTHON = range(3)
+
+OFFSET_STATE = 0
+OFFSET_TICKS = 4
+OFFSET_MAGIC = 8
+OFFSET_BEAT_NS = 24
+OFFSET_CRASH = 32
+OFFSET_REQUEST = 56
+OFFSET_RELEASE = 60
+OFFSET_OWNER = 88
+OFFSET_NOTE = 128
+OFFSET_LIBRARY = 384
+OFFSET_ATTACHED_PID = 388
+OFFSET_WAIT_MS = 392
+OFFSET_FLAGS = 396
+OFFSET_PULSES = 512
+
+NOTE_SIZE = 256
+PULSES_MAX = 32
+PULSE_SIZE = 112
+PULSE_NAME_SIZE = 64
+PULSE_FREE, PULSE_CLAIMED, PULSE_ACTIVE, PULSE_PAUSED = range(4)
+
+ENV_PAGE_FD = "GIMLI_HB_FD"
+ENV_MONITOR_PID = "GIMLI_MONITOR_PID"
+ENV_BELL = "GIMLI_BELL"
+ENV_SERVICE = "GIMLI_SERVICE"
+
+_HEAD = struct.Struct("<iiQIIQ")
+_CRASH = struct.Struct("<iiQiiIIQQQI")
+_PULSE = struct.Struct(f"<IiQQ24x{PULSE_NAME_SIZE}s")
+_CRASH_WAIT_MS = 10_000
+
+
+@value
+class Pulse:
+    """One named beat of one thread or loop."""
+
+    name: str
+    tid: int
+    interval_ns: int
+    beat_ns: int
+    active: bool
+
+
+@value
+class Crash:
+    """The record that a crash handler left while it waits to be captured."""
+
+    signo: int
+    code: int
+    address: int
+    pid: int
+    tid: int
+    time_ns: int
+    ucontext: int
+    siginfo: int
+
+
+@value
+class Page:
+    """One reading of the page."""
+
+    state: int
+    ticks: int
+    intact: bool
+    beat_ns: int
+    library: int
+    note: str
+    pulses: tuple[Pulse, ...]
+    request: int
+    release: int
+    crash: Crash | None
+
+
+def parse_page(raw: bytes) -> Page:
+    """Read a page. Any bytes give a value: a field out of range reads as if it had not been set.
+
+    Args:
+        raw: the page; one that is too short is taken as followed by zeros.
+    """
+    raw = raw[:PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
+    state, ticks, magic, version, _, beat_ns = _HEAD.unpack_from(raw)
+    signo, code, address, pid, tid, request, release, time_ns, ucontext, siginfo, _ = _CRASH.unpack_from(
+        raw, OFFSET_CRASH
+    )
+    asked = request != release and 0 < signo <= 64 and pid > 0 and tid > 0  # 64 is _NSIG
+    (library,) = struct.unpack_from("<I", raw, OFFSET_LIBRARY)
+    return Page(
+        state=state if NOT_SUPPORTED <= state <= STOPPING else NOT_SUPPORTED,
+        ticks=ticks,
+        intact=magic == MAGIC and version == VERSION,
+        beat_ns=beat_ns,
+        library=library if library <= LIBRARY_PYTHON else LIBRARY_NONE,
+        note=_text(raw[OFFSET_NOTE : OFFSET_NOTE + NOTE_SIZE]),
+        pulses=tuple(_pulses(raw)),
+        request=request,
+        release=release,
+        crash=Crash(signo, code, address, pid, tid, time_ns, ucontext, siginfo) if asked else None,
+    )
+
+
+def _pulses(raw: bytes) -> list[Pulse]:
+    pulses = []
+    for index in range(PULSES_MAX):
+        state, tid, interval_ns, beat_ns, name = _PULSE.unpack_from(raw, OFFSET_PULSES + index * PULSE_SIZE)
+        if state in {PULSE_ACTIVE, PULSE_PAUSED} and interval_ns:
+            active = state == PULSE_ACTIVE
+            pulses.append(Pulse(_text(name) or f"pulse {index}", tid, interval_ns, beat_ns, active))
+    return pulses
+
+
+def _text(raw: bytes) -> str:
+    """The text before the first NUL, printable: a control character could forge a line of the log."""
+    text = raw.partition(b"\0")[0].decode(errors="replace")
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+class PageFile:
+    """The monitor's side of one service's page: a file that a new monitor can map again."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(self.fd, PAGE_SIZE)
+            self._map = mmap.mmap(self.fd, PAGE_SIZE)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def reset(self) -> None:
+        """Make it the page of a program that has not started: nothing attached, nothing asked."""
+        self._map[:] = bytes(PAGE_SIZE)
+        struct.pack_into("<QII", self._map, OFFSET_MAGIC, MAGIC, VERSION, PAGE_SIZE)
+        struct.pack_into("<I", self._map, OFFSET_WAIT_MS, _CRASH_WAIT_MS)
+
+    def read(self) -> Page:
+        """The page now."""
+        return parse_page(self._map[:])
+
+    def raw(self) -> bytes:
+        """The page's bytes now, for a report."""
+        return self._map[:]
+
+    def release(self) -> None:
+        """Let every crash handler that waits go on. Without a futex call it looks every 100 ms."""
+        (request,) = struct.unpack_from("<I", self._map, OFFSET_REQUEST)
+        struct.pack_into("<I", self._map, OFFSET_RELEASE, request)
+
+    def die_at_once(self) -> None:
+        """From now on a crash handler must not wait: nobody wants a snapshot of this run."""
+        struct.pack_into("<I", self._map, OFFSET_FLAGS, FLAG_DIE_AT_ONCE)
+        self.release()
+
+    def set_running(self, ticks: int, beat_ns: int) -> None:
+        """Record a beat that came another way than by the page (a signal, a notification)."""
+        struct.pack_into("<ii", self._map, OFFSET_STATE, RUNNING, ticks & 0x7FFFFFFF)
+        struct.pack_into("<Q", self._map, OFFSET_BEAT_NS, beat_ns)
+
+    def close(self) -> None:
+        """Unmap and close; the file stays for whoever reads it next."""
+        self._map.close()
+        os.close(self.fd)

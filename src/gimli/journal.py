@@ -1,0 +1,111 @@
+"""What happened to a service, when, and who did it?
+
+One file per monitor, one JSON object per line, written by one ``write`` so that a reader never sees half
+a line. The file and one predecessor are capped: a journal cannot fill a disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+
+from gimli import clock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+SCHEMA = 1
+_CAP_BYTES = 8_000_000
+_RECENT_MAX = 200
+
+
+class Journal:
+    """The monitor's writing side.
+
+    Writing never raises: a monitor whose disk is full goes on. What could not be written is counted in
+    ``lost``, and the next line that can be written says so.
+    """
+
+    def __init__(self, path: str, *, cap_bytes: int = _CAP_BYTES) -> None:
+        self.path = path
+        self.lost = 0
+        self.subscribers: list[Callable[[dict[str, Any]], None]] = []
+        self._cap_bytes = cap_bytes
+        self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT_MAX)
+        self._fd = self._open()
+
+    def record(self, event: str, service: str | None = None, **details: Any) -> dict[str, Any]:
+        """Write one event.
+
+        Returns:
+            The line as an object: ``time`` (RFC 3339), ``monotonic_ns``, ``service``, ``event``, details.
+        """
+        entry = {
+            "schema": SCHEMA,
+            "time": clock.rfc3339(time.time()),
+            "monotonic_ns": clock.monotonic_ns(),
+            "service": service,
+            "event": event,
+            **details,
+        }
+        self._recent.append(entry)
+        if self.lost:
+            entry = {**entry, "lost_before": self.lost}
+        if self._write(json.dumps(entry, ensure_ascii=False).encode() + b"\n"):
+            self.lost = 0
+        else:
+            self.lost += 1
+        for tell in self.subscribers:
+            tell(entry)
+        return entry
+
+    def recent(self, service: str) -> list[dict[str, Any]]:
+        """The last events of a service and of the monitor itself, oldest first."""
+        return [entry for entry in self._recent if entry["service"] in {service, None}]
+
+    def reopen(self) -> None:
+        """Open the file anew: somebody has renamed it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(self.path, flags, 0o600)
+        except OSError:
+            return -1
+
+    def _write(self, line: bytes) -> bool:
+        try:
+            if self._fd >= 0 and os.fstat(self._fd).st_size + len(line) > self._cap_bytes:
+                os.replace(self.path, self.path + ".1")
+                self.reopen()
+            return os.write(self._fd, line) == len(line)
+        except OSError:
+            return False
+
+
+def read(path: str) -> Iterator[dict[str, Any]]:
+    """The events of a journal, its rotated predecessor's first. A line that is not one is passed over."""
+    for name in (path + ".1", path):
+        try:
+            with open(name, "rb") as file:
+                for line in file:
+                    if entry := parse_line(line):
+                        yield entry
+        except OSError:
+            continue
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """One event, or None: a full disk can leave half a line."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("event"), str) else None

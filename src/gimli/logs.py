@@ -1,0 +1,124 @@
+"""Where does a service's output go, and how is it kept from filling a disk?
+
+A file and one predecessor, each capped; a line is never cut in two by the change from one to the next.
+The last bytes stay in memory for the report.
+"""
+
+from __future__ import annotations
+
+import os
+
+TAIL_BYTES = 16_384
+_LINE_BYTES_MAX = 65_536
+"""A longer line may be cut by a rotation: a program that writes no newline must not defeat the cap."""
+
+
+class OutputFile:
+    """One capped file. Writing never raises: a full disk costs output, never the monitor.
+
+    Args:
+        path: the file; None keeps the tail only.
+        cap_bytes: the size at which it becomes ``path.1``.
+    """
+
+    def __init__(self, path: str | None, cap_bytes: int) -> None:
+        self.path = path
+        self.dropped_bytes = 0
+        self._cap_bytes = cap_bytes
+        self._tail = bytearray()
+        self._fd = -1
+        self._size = 0
+        if path is not None:
+            self._open(path)
+
+    def write(self, data: bytes) -> None:
+        """Append output, changing files at the end of a line when the cap is reached."""
+        self._tail += data[-TAIL_BYTES:]
+        del self._tail[:-TAIL_BYTES]
+        if self.path is None:
+            return
+        if self._size + len(data) <= self._cap_bytes:
+            self._append(data)
+            return
+        line_end = data.find(b"\n") + 1
+        if not line_end and self._size < self._cap_bytes + _LINE_BYTES_MAX:
+            self._append(data)
+            return
+        self._append(data[:line_end])
+        self._rotate(self.path)
+        self._append(data[line_end:])
+
+    def tail(self) -> list[str]:
+        """The last whole lines in memory, and what follows them."""
+        text = bytes(self._tail).decode(errors="replace")
+        lines = text.splitlines()
+        return lines[1:] if len(self._tail) == TAIL_BYTES else lines
+
+    def reopen(self) -> None:
+        """Open the file anew: logrotate has renamed or truncated it."""
+        if self.path is not None:
+            self.close()
+            self._open(self.path)
+
+    def close(self) -> None:
+        """Close the file; a later write goes to the tail only."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self, path: str) -> None:
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._size = os.fstat(self._fd).st_size
+        except OSError:
+            self._fd = -1
+
+    def _append(self, data: bytes) -> None:
+        try:
+            written = os.write(self._fd, data) if self._fd >= 0 else 0
+        except OSError:
+            written = 0
+        self._size += written
+        self.dropped_bytes += len(data) - written
+
+    def _rotate(self, path: str) -> None:
+        self.close()
+        try:
+            os.replace(path, path + ".1")
+        except OSError:
+            # Without a rename the cap still holds: the file starts over.
+            with open(path, "wb"):
+                pass
+        self._open(path)
+
+
+def last_lines(path: str, count: int) -> list[bytes]:
+    """The last lines of a log, with their newlines, across its rotated predecessor.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    lines: list[bytes] = []
+    for name in (path, path + ".1"):
+        if len(lines) >= count:
+            break
+        try:
+            lines = _file_end(name, count - len(lines)) + lines
+        except FileNotFoundError:
+            continue
+    return lines
+
+
+def _file_end(path: str, count: int) -> list[bytes]:
+    """Read backwards in blocks until enough newlines were seen."""
+    if count <= 0:
+        return []
+    with open(path, "rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        text = b""
+        while position and text.count(b"\n") <= count:
+            block = min(position, 65_536)
+            position -= block
+            file.seek(position)
+            text = file.read(block) + text
+    return text.splitlines(keepends=True)[-count:]

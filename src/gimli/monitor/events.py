@@ -1,0 +1,184 @@
+"""What can happen to a service? Facts that have happened, frozen and without behaviour.
+
+Where the next state depends on data, the fact has a name per outcome (``EndedToRestart``,
+``RestartsExhausted``), picked by a pure function upstream, so that the table shows every arrow.
+"""
+
+from __future__ import annotations
+
+from gimli.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gimli.heartbeat import Crash
+    from gimli.process import ExitStatus
+
+
+@value
+class StartWanted:
+    """The operator, or the monitor's own start, wants it up."""
+
+
+@value
+class StopWanted:
+    """The operator, or the monitor's own end, wants it down."""
+
+    because: str = "asked to stop"
+
+
+@value
+class RestartWanted:
+    """The operator wants a new instance."""
+
+
+@value
+class SnapshotWanted:
+    """The operator wants a snapshot of a program that goes on."""
+
+
+@value
+class Executed:
+    """The new program runs: its exec has succeeded."""
+
+    pid: int
+
+
+@value
+class SpawnFailed:
+    """No new program: fork or exec failed; an attempt like any other that failed."""
+
+    why: str
+
+
+@value
+class SpawnsExhausted:
+    """Fork or exec failed, and that was the last attempt."""
+
+    why: str
+
+
+@value
+class BeatStarting:
+    """The heartbeat says: I am starting."""
+
+
+@value
+class BeatRunning:
+    """The heartbeat says: I am running."""
+
+
+@value
+class BeatStopping:
+    """The heartbeat says: I am stopping."""
+
+
+@value
+class HeartbeatLate:
+    """A deadline passed without a beat: the program, or one thread of it, hangs."""
+
+    pulse: str | None
+    """None: the main beat."""
+    tid: int | None
+    silent_s: float
+    allowed_s: float
+    late_ms: float
+    """How long after the deadline it was noticed."""
+
+
+@value
+class CrashReported:
+    """The main process's crash handler waits for its snapshot; None: the original's protocol."""
+
+    crash: Crash | None
+
+
+@value
+class WorkerCrashed:
+    """A descendant's crash handler waits for its snapshot."""
+
+    crash: Crash
+
+
+@value
+class ReleasedToDie:
+    """Snapshot of a crash done: the program dies by its own signal now."""
+
+
+@value
+class ReleasedHung:
+    """Snapshot of a hang done."""
+
+
+@value
+class ReleasedToRun:
+    """Requested snapshot done, the program goes on."""
+
+
+@value
+class ReleasedToStop:
+    """Requested snapshot done, and meanwhile a stop was asked for."""
+
+
+@value
+class EndedForGood:
+    """The program ended, and nothing wants it again."""
+
+    status: ExitStatus
+
+
+@value
+class EndedToRestart:
+    """The program ended and is to be started again after ``delay_s``."""
+
+    status: ExitStatus
+    delay_s: float
+
+
+@value
+class RestartsExhausted:
+    """The program ended once more than its backoff allows."""
+
+    status: ExitStatus
+
+
+@value
+class RestartDue:
+    """The wait before a restart is over."""
+
+
+@value
+class StopExpired:
+    """The program had its time to stop and did not."""
+
+
+@value
+class HealthySpell:
+    """It has run long enough for its past failures to be forgotten."""
+
+
+Event = (
+    StartWanted
+    | StopWanted
+    | RestartWanted
+    | SnapshotWanted
+    | Executed
+    | SpawnFailed
+    | SpawnsExhausted
+    | BeatStarting
+    | BeatRunning
+    | BeatStopping
+    | HeartbeatLate
+    | CrashReported
+    | WorkerCrashed
+    | ReleasedToDie
+    | ReleasedHung
+    | ReleasedToRun
+    | ReleasedToStop
+    | EndedForGood
+    | EndedToRestart
+    | RestartsExhausted
+    | RestartDue
+    | StopExpired
+    | HealthySpell
+)
+EVENTS: tuple[type, ...] = Event.__args__

@@ -1,0 +1,87 @@
+"""The monitor's event loop: file descriptors that are ready, and deadlines that have come.
+
+It sleeps until one of the two; there is no tick. A callback must not block and must not raise: whatever it
+raises ends the monitor, which is never what an operator wants.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+
+from gimli import clock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+
+
+class Deadline:
+    """A callback at a time. ``cancel`` forgets it; it stays in the heap until its time, and does nothing."""
+
+    __slots__ = ("at_ns", "callback")
+
+    def __init__(self, at_ns: int, callback: Callable[[], None] | None) -> None:
+        self.at_ns = at_ns
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Forget it."""
+        self.callback = None
+
+    def __lt__(self, other: Deadline) -> bool:
+        return self.at_ns < other.at_ns
+
+
+class Loop:
+    """epoll and one heap of deadlines."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._deadlines: list[Deadline] = []
+
+    def watch(self, fd: int, callback: Callable[[int], None], events: int = READ) -> None:
+        """Call ``callback(events)`` whenever ``fd`` is ready, until :meth:`forget`."""
+        self._epoll.register(fd, events)
+        self._callbacks[fd] = callback
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch ``fd`` for other events."""
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching ``fd``; to be called before it is closed."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def at(self, at_ns: int, callback: Callable[[], None]) -> Deadline:
+        """Call ``callback`` once, at ``at_ns`` on CLOCK_MONOTONIC or as soon after as possible."""
+        deadline = Deadline(at_ns, callback)
+        heapq.heappush(self._deadlines, deadline)
+        return deadline
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Deadline:
+        """Call ``callback`` once, ``delay_s`` from now."""
+        return self.at(clock.monotonic_ns() + round(delay_s * clock.NANOSECONDS), callback)
+
+    def run_once(self) -> None:
+        """Sleep until something happens, and handle all of it."""
+        for fd, events in self._epoll.poll(self._timeout_s()):
+            # An earlier callback of this batch may have closed it.
+            if callback := self._callbacks.get(fd):
+                callback(events)
+        now_ns = clock.monotonic_ns()
+        while self._deadlines and self._deadlines[0].at_ns <= now_ns:
+            if callback_due := heapq.heappop(self._deadlines).callback:
+                callback_due()
+
+    def _timeout_s(self) -> float | None:
+        while self._deadlines and self._deadlines[0].callback is None:
+            heapq.heappop(self._deadlines)
+        if not self._deadlines:
+            return None
+        return max(0, self._deadlines[0].at_ns - clock.monotonic_ns()) / clock.NANOSECONDS

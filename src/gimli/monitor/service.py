@@ -1,0 +1,473 @@
+"""One service at runtime: kernel facts in, events to the machine, its actions carried out.
+
+Nothing is decided here. A fact becomes an event (``judge_*`` of the machine picks between outcomes), the
+machine answers with actions, and each action has one method below.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+
+from gimli import clock, heartbeat, process
+from gimli.errors import GimliError
+from gimli.monitor import actions, events, machine, spawn, watchdog
+from gimli.monitor.evidence import Outcome
+from gimli.monitor.machine import State
+from gimli.monitor.output import Output
+from gimli.process import ExitStatus
+from gimli.status import ServiceStatus
+from gimli.store import new_id
+from gimli.value import fields_of, replace, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from gimli.journal import Journal
+    from gimli.monitor.config import Service
+    from gimli.monitor.evidence import Evidence
+    from gimli.monitor.loop import Deadline, Loop
+
+_STOP_TIMEOUT_S = 2.0
+_CAP_BYTES = 8 * 1024 * 1024
+_WATCHED = frozenset({State.STARTING, State.RUNNING})
+_BEATS: dict[int, Callable[[], events.Event]] = {
+    heartbeat.STARTING: events.BeatStarting,
+    heartbeat.RUNNING: events.BeatRunning,
+    heartbeat.STOPPING: events.BeatStopping,
+}
+_EXPIRED: dict[actions.Timer, Callable[[], events.Event]] = {
+    actions.Timer.RESTART: events.RestartDue,
+    actions.Timer.STOP: events.StopExpired,
+    actions.Timer.HEALTHY: events.HealthySpell,
+}
+
+
+@value
+class Site:
+    """What the services of one monitor share."""
+
+    loop: Loop
+    journal: Journal
+    evidence: Evidence
+    state_dir: str
+    instance_dir: str
+    bell_path: str
+    library: str | None
+
+
+class Supervised:
+    """One service of a monitor.
+
+    Args:
+        config: what to run.
+        site: what it shares with the others.
+        on_change: called after each event that was handled.
+    """
+
+    def __init__(self, config: Service, site: Site, on_change: Callable[[Supervised], None]) -> None:
+        self.config = config
+        self.child = machine.Child(config.policy)
+        self.last_report: dict[str, Any] | None = None
+        self.snapshot_failure = ""
+        self.page = heartbeat.PageFile(os.path.join(site.instance_dir, f"{config.name}.page"))
+        self.page.reset()
+        fifo_path = os.path.join(site.instance_dir, f"{config.name}.out")
+        self.output = Output(fifo_path, config.log) if config.log.file is not None else None
+        if self.output:
+            site.loop.watch(self.output.fd, self.output.drain)
+        self._site = site
+        self._on_change = on_change
+        self._spawned: spawn.Spawned | None = None
+        self._started_ns = 0
+        self._down_since_ns = 0
+        self._memory = watchdog.Memory(0)
+        self._answered_request = 0
+        self._page_was_intact = True
+        self._asked_by_signal = False
+        self._capturing_pids: set[int] = set()
+        self._capture_waiting: dict[str, Any] | None = None
+        self._timers: dict[actions.Timer, Deadline] = {}
+        self._look: Deadline | None = None
+        self._events: deque[events.Event] = deque()
+
+    # Facts in.
+
+    def handle(self, event: events.Event) -> None:
+        """Let the machine take an event; events that its actions cause follow in order."""
+        self._events.append(event)
+        if len(self._events) > 1:
+            return
+        while self._events:
+            self.child, orders = machine.step(self.child, self._events[0])
+            for order in orders:
+                self._carry_out(order)
+            self._events.popleft()
+        self._watch()
+        self._on_change(self)
+
+    def look_at_page(self) -> None:
+        """The program rang, or a deadline came: see what its page says."""
+        if not self._spawned or self._spawned.exec_fd >= 0:
+            return  # what stands there now is not yet the new program's
+        now_ns = clock.monotonic_ns()
+        page = self.page.read()
+        self._check_intact(page)
+        before = self._memory
+        self._memory = watchdog.remember(before, page, now_ns)
+        if self._memory.state != before.state and self._memory.state in _BEATS:
+            self.handle(_BEATS[self._memory.state]())
+        if page.crash and page.request != self._answered_request:
+            self._answered_request = page.request
+            is_own = page.crash.pid == self._spawned.pid
+            self.handle(events.CrashReported(page.crash) if is_own else events.WorkerCrashed(page.crash))
+        self._watch()
+
+    def stopped_itself(self) -> None:
+        """The original library's crash protocol: USR2 to the monitor, then STOP to itself."""
+        if not self._spawned or not self._asked_by_signal:
+            return
+        stopped = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WSTOPPED | os.WNOHANG)
+        if stopped is None:
+            return
+        self._asked_by_signal = False
+        if self.child.state in {State.STARTING, State.RUNNING}:
+            self.handle(events.CrashReported(None))
+        else:
+            self._kill(signal.SIGCONT)
+
+    def crash_signalled(self) -> None:
+        """USR2 from the program; its STOP may come before or after."""
+        self._asked_by_signal = True
+        self.stopped_itself()
+
+    def beat_by_signal(self) -> None:
+        """USR1 from the program: a beat, as the original's."""
+        self.page.set_running(self.page.read().ticks + 1, clock.monotonic_ns())
+        self.look_at_page()
+
+    def send_signal(self, signo: int) -> None:
+        """A signal that the operator asked for."""
+        self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because="the operator asked")
+        self._kill(signo)
+
+    @property
+    def pid(self) -> int | None:
+        """The main process, from fork to its end."""
+        return self._spawned.pid if self._spawned else None
+
+    def status(self) -> ServiceStatus:
+        """The service as ``gimli ps`` shows it."""
+        now_ns = clock.monotonic_ns()
+        live = self._spawned is not None
+        page = self.page.read()
+        beat_ns = self._beat_ns(page)
+        due = self._timers.get(actions.Timer.RESTART)
+        return ServiceStatus(
+            name=self.config.name,
+            state=self.child.state.value,
+            pid=self.pid,
+            restarts=self.child.restarts,
+            uptime_s=(now_ns - self._started_ns) / 1e9 if live else None,
+            beat_age_s=(now_ns - beat_ns) / 1e9 if live and beat_ns else None,
+            last_report=self.last_report,
+            because=self.child.because,
+            next_start_s=max(0.0, (due.at_ns - now_ns) / 1e9)
+            if due and self.child.state is State.BACKOFF
+            else None,
+            note=page.note if live else "",
+            log=self.config.log.file,
+        )
+
+    def reopen_log(self) -> None:
+        """HUP: logrotate has renamed the file."""
+        if self.output:
+            self.output.file.reopen()
+
+    def close(self) -> None:
+        """Release everything, and take the service's files out of the runtime directory."""
+        for deadline in self._timers.values():
+            deadline.cancel()
+        if self.output:
+            self._site.loop.forget(self.output.fd)
+            self.output.close()
+        self.page.close()
+        os.unlink(self.page.path)
+
+    def _beat_ns(self, page: heartbeat.Page) -> int:
+        stamps = [page.beat_ns, self._memory.beat_ns, *(pulse.beat_ns for pulse in page.pulses)]
+        return max((stamp for stamp in stamps if stamp <= clock.monotonic_ns()), default=0)
+
+    def _check_intact(self, page: heartbeat.Page) -> None:
+        if self._page_was_intact and not page.intact:
+            self._tell(
+                "heartbeat-damaged",
+                what="the program has overwritten its heartbeat page",
+                why="the page's magic number or version is gone",
+                fix="its watchdog is off until it is restarted; look for a stray pointer into the page",
+            )
+        self._page_was_intact = page.intact
+
+    def _exec_decided(self, _: int = 0) -> None:
+        assert self._spawned is not None
+        spawned = self._spawned
+        why = os.read(spawned.exec_fd, 1000).decode(errors="replace")
+        self._site.loop.forget(spawned.exec_fd)
+        os.close(spawned.exec_fd)
+        self._spawned = replace(spawned, exec_fd=-1)
+        if why:
+            self._collect()
+            self.handle(machine.judge_spawn_failure(self.child, why))
+            return
+        self.handle(events.Executed(spawned.pid))
+        self.look_at_page()
+
+    def _exited(self, _: int) -> None:
+        assert self._spawned is not None
+        if self._spawned.exec_fd >= 0:
+            self._exec_decided()
+            if self._spawned is None:
+                return
+        status = self._collect()
+        self.handle(machine.judge_end(self.child, status))
+
+    def _collect(self) -> ExitStatus:
+        """Reap the process that has ended, or is about to after a failed exec."""
+        assert self._spawned is not None
+        ended = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WEXITED)
+        assert ended is not None
+        self._site.loop.forget(self._spawned.pidfd)
+        os.close(self._spawned.pidfd)
+        self._spawned = None
+        self._down_since_ns = clock.monotonic_ns()
+        if self.output:
+            self.output.drain()
+        return ExitStatus.from_waitid(ended.si_code, ended.si_status)
+
+    def _released(self, pid: int) -> None:
+        """A capture is over, and the process it was of may go on; or is already another one."""
+        self._capturing_pids.discard(pid)
+        if waiting := self._capture_waiting:
+            self._capture_waiting = None
+            self._capture_now(waiting)
+            return
+        if pid != self.pid:
+            return
+        self._memory = replace(self._memory, resumed_ns=clock.monotonic_ns())
+        if self.child.reason == "crash" and self.page.read().library == heartbeat.LIBRARY_NONE:
+            self._kill(signal.SIGCONT)
+        self.handle(machine.judge_release(self.child))
+
+    # Orders out.
+
+    def _carry_out(self, order: actions.Action) -> None:
+        match order:
+            case actions.Spawn():
+                self._spawn()
+            case actions.Signal(signo=signo, because=because, group=group):
+                self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because=because)
+                self._kill(signo, group=group)
+            case actions.Capture(reason=reason, crash=crash, hang=hang):
+                self._capture(reason, crash, hang)
+            case actions.CaptureWorker(crash=crash):
+                self._capture_now(self._request("crash", crash.pid, crash))
+            case actions.RecordDeath(signo=signo):
+                self._capture_now(self._request("crash", 0) | {"signal": signo})
+            case actions.LetGo():
+                self.page.die_at_once()
+                if self._asked_by_signal:
+                    self._kill(signal.SIGCONT)
+            case actions.Arm(timer=timer, delay_s=delay_s):
+                self._arm(timer, delay_s)
+            case actions.Disarm(timer=timer):
+                self._disarm(timer)
+            case actions.Tell(event=event, details=details):
+                self._tell(event, **dict(details))
+
+    def _tell(self, event: str, **details: Any) -> None:
+        if event == "started" and self._down_since_ns and self.child.restarts:
+            down_ns = clock.monotonic_ns() - self._down_since_ns
+            details["after_ms"] = round(down_ns / 1e6, 3)
+        self._site.journal.record(event, self.config.name, **details)
+
+    def _arm(self, timer: actions.Timer, delay_s: float) -> None:
+        self._disarm(timer)
+        made = _EXPIRED[timer]
+        self._timers[timer] = self._site.loop.after(delay_s, lambda: self.handle(made()))
+
+    def _disarm(self, timer: actions.Timer) -> None:
+        if deadline := self._timers.pop(timer, None):
+            deadline.cancel()
+
+    def _spawn(self) -> None:
+        assert self._spawned is None, "a second instance"
+        self.page.reset()
+        self._answered_request = 0
+        self._page_was_intact = True
+        self._asked_by_signal = False
+        self._started_ns = clock.monotonic_ns()
+        self._memory = watchdog.Memory(self._started_ns)
+        around = spawn.Surroundings(
+            self.page.fd,
+            self.output.fifo_path if self.output else None,
+            self._site.bell_path,
+            self._site.library,
+        )
+        try:
+            self._spawned = spawn.spawn(self.config, around)
+        except OSError as error:
+            self._events.append(machine.judge_spawn_failure(self.child, f"fork: {error.strerror}"))
+            return
+        self._site.loop.watch(self._spawned.exec_fd, self._exec_decided)
+        self._site.loop.watch(self._spawned.pidfd, self._exited)
+
+    def _kill(self, signo: int, *, group: bool = False) -> None:
+        if not self._spawned:
+            return
+        try:
+            if group:
+                os.killpg(self._spawned.pid, signo)
+            else:
+                signal.pidfd_send_signal(self._spawned.pidfd, signo)
+        except ProcessLookupError:
+            pass  # it has ended by itself; its exit is on its way
+
+    def _capture(self, reason: str, crash: heartbeat.Crash | None, hang: events.HeartbeatLate | None) -> None:
+        assert self._spawned is not None
+        request = self._request(reason, self._spawned.pid, crash)
+        if reason == "crash" and crash is None:
+            request["signal"] = None  # the original library does not say by which
+        if hang:
+            request["hang"] = {
+                "pulse": hang.pulse,
+                "tid": hang.tid,
+                "silent_s": hang.silent_s,
+                "allowed_s": hang.allowed_s,
+                "late_ms": hang.late_ms,
+            }
+        if self._spawned.pid in self._capturing_pids:
+            self._capture_waiting = request
+        else:
+            self._capture_now(request)
+
+    def _capture_now(self, request: dict[str, Any]) -> None:
+        self.snapshot_failure = ""
+        pid = request["pid"]
+        self._capturing_pids.add(pid)
+        outcome = Outcome(lambda: self._released(pid), self._report_known, self._snapshot_failed)
+        self._site.evidence.capture(request, outcome)
+
+    def _report_known(self, report: dict[str, Any]) -> None:
+        self.last_report = report
+        self._on_change(self)
+
+    def _snapshot_failed(self, why: str) -> None:
+        self.snapshot_failure = why
+        self._on_change(self)
+
+    def _request(self, reason: str, pid: int, crash: heartbeat.Crash | None = None) -> dict[str, Any]:
+        """The capture helper's request: docs/reference/capture.md."""
+        if self.output:
+            self.output.drain()
+        identity = process.identify(pid) if pid else None
+        now_s = time.time()
+        return {
+            "id": new_id(now_s, os.urandom(2)),
+            "state_dir": self._site.state_dir,
+            "service": self.config.name,
+            "reason": reason,
+            "command": list(self.config.command),
+            "time": clock.rfc3339(now_s),
+            "monotonic_ns": clock.monotonic_ns(),
+            "pid": pid,
+            "service_pid": self.pid or 0,
+            "start_ticks": identity.start_ticks if identity else None,
+            "crash": _crash_facts(crash),
+            "signal": crash.signo if crash else None,
+            "hang": None,
+            "heartbeat": self._heartbeat_facts(),
+            "page": self.page.path if crash else None,
+            "output": self.output.file.tail() if self.output else [],
+            "journal": self._site.journal.recent(self.config.name)[-40:],
+            "facts": {"restarts": self.child.restarts, "failures": self.child.failures},
+            "cap_bytes": _CAP_BYTES,
+            "stop_timeout_s": _STOP_TIMEOUT_S,
+        }
+
+    def _heartbeat_facts(self) -> dict[str, Any] | None:
+        page, now_ns = self.page.read(), clock.monotonic_ns()
+        if not page.intact or (page.state == heartbeat.NOT_SUPPORTED and not page.pulses):
+            return None
+        return {
+            "state": heartbeat.STATE_NAMES[page.state],
+            "note": page.note,
+            "beat_age_s": max(0, now_ns - page.beat_ns) / 1e9 if page.beat_ns else None,
+            "pulses": [
+                {
+                    "name": pulse.name,
+                    "tid": pulse.tid,
+                    "interval_s": pulse.interval_ns / 1e9,
+                    "silent_s": max(0, now_ns - pulse.beat_ns) / 1e9,
+                }
+                for pulse in page.pulses
+            ],
+        }
+
+    def _watch(self) -> None:
+        """Sleep until the next beat is due; look at it now if that has passed."""
+        if self._look:
+            self._look.cancel()
+            self._look = None
+        if (
+            self.child.state not in _WATCHED
+            or not self._spawned
+            or self._spawned.exec_fd >= 0
+            or self._events
+        ):
+            return
+        now_ns = clock.monotonic_ns()
+        page = self.page.read()
+        intervals = self.config.policy.intervals
+        self._memory = watchdog.remember(self._memory, page, now_ns)
+        verdict = watchdog.look(self._memory, page, intervals, now_ns)
+        if isinstance(verdict, watchdog.Late):
+            self.handle(_late(verdict))
+            return
+        times = [
+            watchdog.must_look_by(self._memory, page, intervals, now_ns),
+            verdict.at_ns if verdict else None,
+        ]
+        if due := [at_ns for at_ns in times if at_ns is not None]:
+            self._look = self._site.loop.at(min(due), self.look_at_page)
+
+
+def _late(verdict: watchdog.Late) -> events.HeartbeatLate:
+    return events.HeartbeatLate(
+        pulse=verdict.pulse,
+        tid=verdict.tid,
+        silent_s=verdict.silent_ns / 1e9,
+        allowed_s=verdict.allowed_ns / 1e9,
+        late_ms=verdict.late_ns / 1e6,
+    )
+
+
+def _crash_facts(crash: heartbeat.Crash | None) -> dict[str, Any] | None:
+    return fields_of(crash) if crash else None
+
+
+def refuse_snapshot(service: Supervised) -> None:
+    """Check that a snapshot can be asked for now.
+
+    Raises:
+        GimliError: it does not run, or one is under way.
+    """
+    if service.child.state not in _WATCHED:
+        raise GimliError(
+            f"cannot take a snapshot of {service.config.name}",
+            why=f"it is {service.child.state.value}",
+            fix="see: gimli ps",
+        )
