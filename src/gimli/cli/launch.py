@@ -53,7 +53,7 @@ def monitor_config(
     if len(os.fsencode(longest)) > _SOCKET_PATH_BYTES_MAX:
         raise UsageError(
             f"the runtime directory's path is too long: {instance_dir}",
-            why=f"its socket would have {len(longest)} bytes, a unix socket may have {_SOCKET_PATH_BYTES_MAX}",
+            why=f"its socket has {len(longest)} bytes, a unix socket may have {_SOCKET_PATH_BYTES_MAX}",
             fix=f"set {paths.ENV_RUNTIME_DIR} to a shorter one",
         )
     return config.Monitor(

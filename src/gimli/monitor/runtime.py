@@ -25,6 +25,7 @@ from gimli.monitor.narrator import Narrator
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.signals import Received, SignalReader, describe_sender
+from gimli.monitor.spawn import raise_descriptor_limit
 from gimli.status import MonitorStatus
 
 TYPE_CHECKING = False
@@ -68,6 +69,7 @@ class Monitor:
             told.instance_dir,
             os.path.join(told.instance_dir, BELL_NAME),
             told.library,
+            raise_descriptor_limit(),
         )
         self.services = {made.name: Supervised(made, site, self.requests.changed) for made in told.services}
         if told.foreground:

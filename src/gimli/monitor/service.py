@@ -58,6 +58,7 @@ class Site:
     instance_dir: str
     bell_path: str
     library: str | None
+    descriptors: tuple[int, int]
 
 
 class Supervised:
@@ -316,6 +317,7 @@ class Supervised:
             self.output.fifo_path if self.output else None,
             self._site.bell_path,
             self._site.library,
+            self._site.descriptors,
         )
         try:
             self._spawned = spawn.spawn(self.config, around)

@@ -7,6 +7,7 @@ through a pipe that exec itself closes, so the monitor learns it as an event and
 from __future__ import annotations
 
 import os
+import resource
 import signal
 
 from gimli import heartbeat
@@ -40,6 +41,19 @@ class Surroundings:
     """The FIFO its output goes to; None inherits the monitor's own."""
     bell_path: str
     library: str | None
+    descriptors: tuple[int, int]
+    """The limit of open files that the monitor itself was started with: it has raised its own."""
+
+
+def raise_descriptor_limit() -> tuple[int, int]:
+    """Let this process open as many files as it may: a monitor needs three per service.
+
+    Returns:
+        The limit as it was, soft and hard, for the programs.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    return before
 
 
 def environment(
@@ -84,6 +98,7 @@ def _become(service: Service, around: Surroundings, told: dict[str, str], exec_s
     step = "setsid"
     try:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_NOFILE, around.descriptors)
         _reset_signals()
         step = "output"
         if not service.inherit_stdin:
