@@ -120,7 +120,7 @@ def check_name(name: str, where: str) -> str:
     if not NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be the name of a service ({where})",
-            why="it has 1 to 64 letters, digits, dots, dashes, underscores, and starts with one of the first two",
+            why="it is 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
             fix="give one: --name orders",
         )
     return name
