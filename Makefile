@@ -41,10 +41,9 @@ wheel: $(STAMPS)/venv ## Build the wheel into dist/
 lib: $(STAMPS)/venv ## Build libgimli for working from the source tree (src/gimli/_lib)
 	test -d build || $(TOOLS) meson setup -q build
 	$(TOOLS) meson compile -C build
-	mkdir -p src/gimli/_lib/include src/gimli/_lib/pkgconfig
-	cp build/libgimli/libgimli.so src/gimli/_lib/
-	cp libgimli/include/libgimli.h src/gimli/_lib/include/
-	cp build/libgimli/gimli.pc src/gimli/_lib/pkgconfig/
+	install -D -m 755 build/libgimli/libgimli.so src/gimli/_lib/libgimli.so
+	install -D -m 644 libgimli/include/libgimli.h src/gimli/_lib/include/libgimli.h
+	install -D -m 644 build/libgimli/gimli.pc src/gimli/_lib/pkgconfig/gimli.pc
 
 clean: ## Remove everything that was made
 	rm -rf $(VENV) $(STAMPS) build dist src/gimli/_lib

@@ -1,4 +1,4 @@
-/* What does one beat cost? Best of many rounds, in nanoseconds: state, pulse and, to compare, the clock alone.
+/* What does one beat cost? In nanoseconds, best of many rounds; the clock alone to compare.
  *
  * Needs a page: bench/beat_c.py makes one, compiles and runs this. */
 #include <libgimli.h>

@@ -201,7 +201,7 @@ STEP static int serve(volatile struct gimli_heartbeat *hb, unsigned int expired)
         struct order order = read_order(number, expired);
         printf("order %u for %s\n", number, order.customer->name);
         struct money price = price_order(&order);
-        printf("order %u costs %lld.%02lld\n", number, (long long)price.cents / 100, (long long)price.cents % 100);
+        printf("order %u costs %.2f\n", number, (double)price.cents / 100);
         nanosleep(&pause, NULL);
     }
     return 0;

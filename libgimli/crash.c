@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -23,7 +22,8 @@
 
 #include "private.h"
 
-#define SLICE_NS (100 * NS_PER_MS) /* between looks at whether the monitor still lives */
+#define SLICE_NS (100 * NS_PER_MS)     /* between looks at whether the monitor still lives */
+#define BUSY_SLICE_NS (10 * NS_PER_MS) /* until the full bell is rung again */
 #define WAIT_MS_DEFAULT 10000u
 #define WAIT_MS_MAX 60000u
 
@@ -55,11 +55,11 @@ static bool is_unwanted(struct gimli_page *page)
 }
 
 /* Sleep while *word is seen, for a slice at most. Shared: the other side is another process. */
-static void futex_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline_ns)
+static void futex_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t slice_ns, uint64_t deadline_ns)
 {
     uint64_t now = now_ns();
-    uint64_t left = now < deadline_ns ? deadline_ns - now : 0;
-    struct timespec timeout = {.tv_nsec = (long)(left < SLICE_NS ? left : SLICE_NS)};
+    uint64_t left_ns = now < deadline_ns ? deadline_ns - now : 0;
+    struct timespec timeout = {.tv_nsec = (long)(left_ns < slice_ns ? left_ns : slice_ns)};
     syscall(SYS_futex, word, FUTEX_WAIT, seen, &timeout, NULL, 0);
 }
 
@@ -82,7 +82,7 @@ static void claim(struct gimli_page *page, uint32_t tid, uint64_t deadline_ns)
         if (stale && atomic_compare_exchange_strong(&page->crash.owner, &owner, tid))
             return;
         if (!stale)
-            futex_wait(&page->crash.owner, owner, deadline_ns);
+            futex_wait(&page->crash.owner, owner, SLICE_NS, deadline_ns);
     }
 }
 
@@ -125,7 +125,7 @@ static void wait_for_release(struct gimli_page *page, uint32_t ticket, uint64_t 
         uint32_t seen = page->crash.release;
         if (is_answered(&page->crash, ticket) || is_unwanted(page) || now_ns() >= deadline_ns)
             return;
-        futex_wait(&page->crash.release, seen, deadline_ns);
+        futex_wait(&page->crash.release, seen, bell == BELL_BUSY ? BUSY_SLICE_NS : SLICE_NS, deadline_ns);
         if (is_answered(&page->crash, ticket))
             return;
         if (bell == BELL_BUSY)
@@ -150,13 +150,10 @@ static void ask_for_snapshot(struct gimli_page *page, const siginfo_t *si, const
     disclaim(page, tid);
 }
 
-/* The original's way: the monitor, our parent, traces us while we are stopped, and continues us. From any
- * other parent nobody would. */
+/* The original's way: the monitor traces us while we are stopped, and continues us. Only for its own child:
+ * nobody would continue a child of anybody else's. */
 static void ask_original_monitor(void)
 {
-    const char *text = secure_getenv("GIMLI_MONITOR_PID");
-    if (text == NULL || atoi(text) != getppid())
-        return;
     kill(getppid(), SIGUSR2);
     kill(getpid(), SIGSTOP);
 }
@@ -165,7 +162,7 @@ static void ask_original_monitor(void)
 
 /* Die by this signal as soon as the handler returns: the kernel delivers it, with the siginfo of the fault,
  * to a thread whose registers are again those of the fault, so that a core of the kernel's shows it. To
- * return and fault again would do for most faults, but not for a sent signal, a trap, or a bad system call. */
+ * return and fault again would do for most faults, but not for a sent signal or a refused system call. */
 static void die(int signo, siginfo_t *si, ucontext_t *ucontext)
 {
     signal(signo, SIG_DFL);
@@ -178,7 +175,7 @@ static void die(int signo, siginfo_t *si, ucontext_t *ucontext)
 static void park(void)
 {
     uint64_t ns = patience_ns(heartbeat_page());
-    struct timespec time = {.tv_sec = (time_t)(ns / 1000 / NS_PER_MS), .tv_nsec = (long)(ns % (1000 * NS_PER_MS))};
+    struct timespec time = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
     nanosleep(&time, NULL); /* no signal interrupts it: all are blocked */
 }
 
@@ -187,7 +184,7 @@ static void shut_down(int signo, siginfo_t *si, const void *ucontext)
     struct gimli_page *page = heartbeat_page();
     if (page != NULL)
         ask_for_snapshot(page, si, ucontext);
-    else if (heartbeat_is_original())
+    else if (heartbeat_parent_is_original())
         ask_original_monitor();
 
     heartbeat_stopping();

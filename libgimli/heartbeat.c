@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,8 +28,12 @@ enum kind { KIND_FOREIGN, KIND_ORIGINAL, KIND_PAGE };
 static pthread_mutex_t attach_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gimli_page *segment;
 static enum kind segment_kind;
+static pid_t original_monitor_pid;
 
 static _Atomic pid_t attached_pid; /* 0: nobody, a parent's: not this process */
+
+/* The bell's queue was full (of ten datagrams, for all services of a monitor): ring at the next beat. */
+static atomic_bool ring_owed;
 
 /* Whose file is this? A program may be started by one that was watched, long after that one closed the
  * descriptor and its number was taken by another file, and that file must not be written to. So: a page
@@ -51,22 +56,23 @@ static enum kind identify(int fd)
     return ours ? KIND_PAGE : KIND_FOREIGN;
 }
 
-static int descriptor_from_environment(void)
+/* The number that a variable of the environment holds, or -1. */
+static int number_from_environment(const char *name)
 {
-    const char *text = secure_getenv("GIMLI_HB_FD");
+    const char *text = secure_getenv(name);
     if (text == NULL)
         return -1;
     char *end;
     errno = 0;
-    long fd = strtol(text, &end, 10);
-    return errno != 0 || end == text || *end != '\0' || fd < 0 || fd > INT32_MAX ? -1 : (int)fd;
+    long number = strtol(text, &end, 10);
+    return errno != 0 || end == text || *end != '\0' || number < 0 || number > INT_MAX ? -1 : (int)number;
 }
 
 bool heartbeat_map(void)
 {
     if (segment != NULL)
         return true;
-    int fd = descriptor_from_environment();
+    int fd = number_from_environment("GIMLI_HB_FD");
     enum kind kind = fd < 0 ? KIND_FOREIGN : identify(fd);
     if (kind == KIND_FOREIGN)
         return false;
@@ -74,6 +80,7 @@ bool heartbeat_map(void)
     if (address == MAP_FAILED)
         return false;
     segment_kind = kind;
+    original_monitor_pid = number_from_environment("GIMLI_MONITOR_PID");
     segment = address; /* the descriptor stays open: descendants inherit it */
     return true;
 }
@@ -83,15 +90,25 @@ struct gimli_page *heartbeat_page(void)
     return segment_kind == KIND_PAGE ? segment : NULL;
 }
 
-bool heartbeat_is_original(void)
+bool heartbeat_parent_is_original(void)
 {
-    return segment_kind == KIND_ORIGINAL;
+    return segment_kind == KIND_ORIGINAL && getppid() == original_monitor_pid;
 }
 
 void heartbeat_stopping(void)
 {
     if (attached_pid == getpid())
         atomic_store_explicit(&segment->state, GIMLI_HB_STOPPING, memory_order_release);
+}
+
+static void tell_monitor(void)
+{
+    atomic_store_explicit(&ring_owed, bell_ring() == BELL_BUSY, memory_order_relaxed);
+}
+
+static bool is_ring_owed(void)
+{
+    return atomic_load_explicit(&ring_owed, memory_order_relaxed);
 }
 
 /* Make this process the one that beats. */
@@ -136,20 +153,20 @@ void gimli_heartbeat_set(volatile struct gimli_heartbeat *hb, int state)
     if (page != NULL)
         atomic_store_explicit(&page->beat_ns, now_ns(), memory_order_relaxed);
     atomic_fetch_add_explicit(&beats->ticks, 1, memory_order_relaxed);
-    if (atomic_load_explicit(&beats->state, memory_order_relaxed) == state)
-        return;
-    atomic_store_explicit(&beats->state, state, memory_order_release);
-    if (page != NULL)
-        bell_ring();
+    bool changes = atomic_load_explicit(&beats->state, memory_order_relaxed) != state;
+    if (changes)
+        atomic_store_explicit(&beats->state, state, memory_order_release);
+    if (page != NULL && (changes || is_ring_owed()))
+        tell_monitor();
 }
 
 /* Make a claimed or paused pulse the calling thread's, watched from now on. */
 static void activate(struct gimli_pulse *pulse)
 {
     pulse->tid = gettid();
-    gimli_pulse_beat(pulse);
+    atomic_store_explicit(&pulse->beat_ns, now_ns(), memory_order_relaxed);
     atomic_store_explicit(&pulse->state, GIMLI_PULSE_ACTIVE, memory_order_release);
-    bell_ring();
+    tell_monitor();
 }
 
 struct gimli_pulse *gimli_pulse_register(const char *name, unsigned int interval_ms)
@@ -173,8 +190,11 @@ struct gimli_pulse *gimli_pulse_register(const char *name, unsigned int interval
 
 void gimli_pulse_beat(struct gimli_pulse *pulse)
 {
-    if (pulse != NULL)
-        atomic_store_explicit(&pulse->beat_ns, now_ns(), memory_order_relaxed);
+    if (pulse == NULL)
+        return;
+    atomic_store_explicit(&pulse->beat_ns, now_ns(), memory_order_relaxed);
+    if (is_ring_owed())
+        tell_monitor();
 }
 
 void gimli_pulse_pause(struct gimli_pulse *pulse)
@@ -195,7 +215,7 @@ void gimli_pulse_unregister(struct gimli_pulse *pulse)
     if (pulse == NULL)
         return;
     atomic_store_explicit(&pulse->state, GIMLI_PULSE_FREE, memory_order_release);
-    bell_ring();
+    tell_monitor();
 }
 
 void gimli_note(const char *format, ...)

@@ -2,7 +2,7 @@
  *
  * One 4096-byte page, a file in the monitor's runtime directory, inherited as the descriptor named by
  * GIMLI_HB_FD. The first eight bytes are the original library's whole segment, so a program linked with
- * that one beats on this page too. src/gimli/heartbeat.py is the Python side; tests/test_heartbeat.py
+ * that one beats on this page too. src/gimli/heartbeat.py is the Python side; tests/test_heartbeat_layout.py
  * compares every offset with the constants below.
  *
  * Who writes what: the program writes everything but `magic`, `version`, `size`, `wait_ms`, `flags` and

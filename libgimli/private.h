@@ -8,6 +8,7 @@
 
 #include "heartbeat_layout.h"
 
+#define NS_PER_S UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
 /* The clock of the page. Async-signal-safe, and no system call where there is a vdso. */
@@ -15,7 +16,7 @@ static inline uint64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 * NS_PER_MS + (uint64_t)now.tv_nsec;
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
 /* heartbeat.c */
@@ -26,8 +27,8 @@ bool heartbeat_map(void);
 /* The page, or NULL: no monitor, or an original one, whose segment is eight bytes. Async-signal-safe. */
 struct gimli_page *heartbeat_page(void);
 
-/* Whether the segment is an original monitor's. Async-signal-safe. */
-bool heartbeat_is_original(void);
+/* Whether our parent is an original monitor. Async-signal-safe. */
+bool heartbeat_parent_is_original(void);
 
 /* Say STOPPING if it is this process that beats, and not a worker of it. Async-signal-safe. */
 void heartbeat_stopping(void);
@@ -60,7 +61,7 @@ struct altstack {
 struct altstack *altstack_init(void);
 void altstack_deinit(struct altstack *altstack);
 
-/* Let the calling thread use it until it ends, and free it then. A stack that the thread has already stays. */
+/* Let the calling thread use it until it ends, and free it then. One that the thread has already stays. */
 void altstack_use(struct altstack *altstack);
 
 /* crash.c */

@@ -192,6 +192,16 @@ static void beats(void)
     await_word();
     exit(0);
 }
+
+/* One beat at each word of the monitor's. */
+static void beat_by_beat(void)
+{
+    for (;;) {
+        await_word();
+        gimli_heartbeat_set(hb, GIMLI_HB_RUNNING);
+        say("beat\n");
+    }
+}
 #endif
 
 static const struct {
@@ -215,6 +225,7 @@ static const struct {
     {"twice", twice},
     {"garbage", garbage},
     {"beats", beats},
+    {"beat_by_beat", beat_by_beat},
 #endif
 };
 

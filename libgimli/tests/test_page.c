@@ -35,16 +35,18 @@ static void name_descriptor(int fd)
 
 static int make_file(const void *content, size_t size)
 {
-    int fd = memfd_create("page", MFD_CLOEXEC); /* without a name in the file system, as an original's segment */
+    int fd = memfd_create("page", MFD_CLOEXEC); /* no name, as an original's segment */
     CHECK(fd >= 0 && write(fd, content, size) == (ssize_t)size);
     name_descriptor(fd);
     return fd;
 }
 
-/* A page as the monitor makes it. */
+/* As the monitor makes it. */
+#define FRESH_PAGE {.magic = GIMLI_PAGE_MAGIC, .version = GIMLI_PAGE_VERSION, .size = GIMLI_PAGE_SIZE}
+
 static struct gimli_page *make_page(void)
 {
-    struct gimli_page page = {.magic = GIMLI_PAGE_MAGIC, .version = GIMLI_PAGE_VERSION, .size = GIMLI_PAGE_SIZE};
+    struct gimli_page page = FRESH_PAGE;
     int fd = make_file(&page, sizeof page);
     struct gimli_page *shared = mmap(NULL, sizeof page, PROT_READ, MAP_SHARED, fd, 0);
     CHECK(shared != MAP_FAILED);
@@ -126,7 +128,8 @@ static void test_a_file_of_a_page_size_without_magic_is_foreign(void)
 
 static void test_a_page_of_another_version_is_foreign(void)
 {
-    struct gimli_page page = {.magic = GIMLI_PAGE_MAGIC, .version = GIMLI_PAGE_VERSION + 1, .size = GIMLI_PAGE_SIZE};
+    struct gimli_page page = FRESH_PAGE;
+    page.version++;
     check_refused_and_unchanged(make_file(&page, sizeof page), (const char *)&page, sizeof page);
 }
 
@@ -195,7 +198,7 @@ static void test_a_long_pulse_name_is_cut_and_a_used_slot_keeps_nothing_of_it(vo
     CHECK(strlen(page->pulses[0].name) == GIMLI_PULSE_NAME_SIZE - 1);
     gimli_pulse_unregister(pulse);
     gimli_pulse_register("x", 1000);
-    CHECK(page->pulses[0].name[0] == 'x' && page->pulses[0].name[1] == '\0' && page->pulses[0].name[2] == '\0');
+    CHECK(memcmp(page->pulses[0].name, "x\0\0", 3) == 0);
 }
 
 static void test_pulse_33_is_refused_until_one_is_given_back(void)
@@ -212,7 +215,7 @@ static void test_pulse_33_is_refused_until_one_is_given_back(void)
 
 static void test_a_new_image_of_the_same_process_drops_the_pulses_of_the_old_one(void)
 {
-    struct gimli_page page = {.magic = GIMLI_PAGE_MAGIC, .version = GIMLI_PAGE_VERSION, .size = GIMLI_PAGE_SIZE};
+    struct gimli_page page = FRESH_PAGE;
     page.attached_pid = getpid();
     page.pulses[3].state = GIMLI_PULSE_ACTIVE;
     int fd = make_file(&page, sizeof page);

@@ -37,14 +37,14 @@ static void on_fault(int signo)
 static void attach(void)
 {
     const int signals[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE};
-    const char *fd = getenv("GIMLI_HB_FD");
-    void *segment = fd == NULL ? MAP_FAILED
-                               : mmap(NULL, sizeof *heartbeat, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(fd), 0);
+    const char *text = getenv("GIMLI_HB_FD");
+    int fd = text == NULL ? -1 : atoi(text);
+    void *segment = mmap(NULL, sizeof *heartbeat, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (segment == MAP_FAILED) {
         fprintf(stderr, "no heartbeat segment in GIMLI_HB_FD\n");
         exit(2);
     }
-    close(atoi(fd));
+    close(fd);
     heartbeat = segment;
     heartbeat->state = STARTING;
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
