@@ -7,7 +7,6 @@ parsing never fails, it clamps.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 
@@ -140,48 +139,52 @@ def _text(raw: bytes) -> str:
 
 
 class PageFile:
-    """The monitor's side of one service's page: a file that a new monitor can map again."""
+    """The monitor's side of one service's page: a file that a new monitor can open again.
+
+    It is read and written by system call, not mapped: the program holds the same file and may truncate it,
+    and a mapping that is gone would kill the monitor by SIGBUS.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.ftruncate(self.fd, PAGE_SIZE)
-            self._map = mmap.mmap(self.fd, PAGE_SIZE)
-        except BaseException:
-            os.close(self.fd)
-            raise
 
     def reset(self) -> None:
-        """Make it the page of a program that has not started: nothing attached, nothing asked."""
-        self._map[:] = bytes(PAGE_SIZE)
-        struct.pack_into("<QII", self._map, OFFSET_MAGIC, MAGIC, VERSION, PAGE_SIZE)
-        struct.pack_into("<I", self._map, OFFSET_WAIT_MS, _CRASH_WAIT_MS)
+        """Make it the page of a program that has not started: nothing attached, nothing asked.
+
+        Raises:
+            OSError: the disk is full. All its bytes are written here, so that a beat never finds it so.
+        """
+        page = bytearray(PAGE_SIZE)
+        struct.pack_into("<QII", page, OFFSET_MAGIC, MAGIC, VERSION, PAGE_SIZE)
+        struct.pack_into("<I", page, OFFSET_WAIT_MS, _CRASH_WAIT_MS)
+        os.ftruncate(self.fd, PAGE_SIZE)
+        os.pwrite(self.fd, page, 0)
 
     def read(self) -> Page:
         """The page now."""
-        return parse_page(self._map[:])
-
-    def raw(self) -> bytes:
-        """The page's bytes now, for a report."""
-        return self._map[:]
+        return parse_page(os.pread(self.fd, PAGE_SIZE, 0))
 
     def release(self) -> None:
         """Let every crash handler that waits go on. Without a futex call it looks every 100 ms."""
-        (request,) = struct.unpack_from("<I", self._map, OFFSET_REQUEST)
-        struct.pack_into("<I", self._map, OFFSET_RELEASE, request)
+        self._write(OFFSET_RELEASE, "<I", self.read().request)
 
     def die_at_once(self) -> None:
         """From now on a crash handler must not wait: nobody wants a snapshot of this run."""
-        struct.pack_into("<I", self._map, OFFSET_FLAGS, FLAG_DIE_AT_ONCE)
+        self._write(OFFSET_FLAGS, "<I", FLAG_DIE_AT_ONCE)
         self.release()
 
     def set_running(self, ticks: int, beat_ns: int) -> None:
         """Record a beat that came another way than by the page (a signal, a notification)."""
-        struct.pack_into("<ii", self._map, OFFSET_STATE, RUNNING, ticks & 0x7FFFFFFF)
-        struct.pack_into("<Q", self._map, OFFSET_BEAT_NS, beat_ns)
+        self._write(OFFSET_STATE, "<ii", RUNNING, ticks & 0x7FFFFFFF)
+        self._write(OFFSET_BEAT_NS, "<Q", beat_ns)
 
     def close(self) -> None:
-        """Unmap and close; the file stays for whoever reads it next."""
-        self._map.close()
+        """Close; the file stays for whoever reads it next."""
         os.close(self.fd)
+
+    def _write(self, offset: int, layout: str, *fields: int) -> None:
+        os.pwrite(self.fd, struct.pack(layout, *fields), offset)

@@ -55,11 +55,11 @@ class Journal:
         self._recent.append(entry)
         if self.lost:
             entry = {**entry, "lost_before": self.lost}
-        if self._write(json.dumps(entry, ensure_ascii=False).encode() + b"\n"):
+        if self._write(json.dumps(entry, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"):
             self.lost = 0
         else:
             self.lost += 1
-        for tell in self.subscribers:
+        for tell in tuple(self.subscribers):  # one may leave while it is told
             tell(entry)
         return entry
 
@@ -82,12 +82,19 @@ class Journal:
 
     def _write(self, line: bytes) -> bool:
         try:
-            if self._fd >= 0 and os.fstat(self._fd).st_size + len(line) > self._cap_bytes:
+            if self._fd < 0:
+                self._fd = self._open()  # what was in the way may be gone
+            size = os.fstat(self._fd).st_size
+            if size + len(line) > self._cap_bytes:
                 os.replace(self.path, self.path + ".1")
                 self.reopen()
-            return os.write(self._fd, line) == len(line)
+                size = os.fstat(self._fd).st_size
+            if os.write(self._fd, line) == len(line):
+                return True
+            os.ftruncate(self._fd, size)  # half a line would swallow the next one too
         except OSError:
             return False
+        return False
 
 
 def read(path: str) -> Iterator[dict[str, Any]]:
@@ -106,6 +113,6 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     """One event, or None: a full disk can leave half a line."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) and isinstance(entry.get("event"), str) else None

@@ -7,6 +7,7 @@ The last bytes stay in memory for the report.
 from __future__ import annotations
 
 import os
+import stat
 
 TAIL_BYTES = 16_384
 _LINE_BYTES_MAX = 65_536
@@ -28,6 +29,7 @@ class OutputFile:
         self._tail = bytearray()
         self._fd = -1
         self._size = 0
+        self._is_capped = False
         if path is not None:
             self._open(path)
 
@@ -37,7 +39,9 @@ class OutputFile:
         del self._tail[:-TAIL_BYTES]
         if self.path is None:
             return
-        if self._size + len(data) <= self._cap_bytes:
+        if self._fd < 0:
+            self._open(self.path)  # what was in the way may be gone
+        if not self._is_capped or self._size + len(data) <= self._cap_bytes:
             self._append(data)
             return
         line_end = data.find(b"\n") + 1
@@ -52,26 +56,37 @@ class OutputFile:
         """The last whole lines in memory, and what follows them."""
         text = bytes(self._tail).decode(errors="replace")
         lines = text.splitlines()
-        return lines[1:] if len(self._tail) == TAIL_BYTES else lines
+        # The first one is cut; it is better than nothing when it is the only one.
+        return lines[1:] or lines if len(self._tail) == TAIL_BYTES else lines
 
     def reopen(self) -> None:
         """Open the file anew: logrotate has renamed or truncated it."""
         if self.path is not None:
-            self.close()
+            self._close_fd()
             self._open(self.path)
 
     def close(self) -> None:
         """Close the file; a later write goes to the tail only."""
+        self._close_fd()
+        self.path = None
+
+    def _close_fd(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _open(self, path: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            self._size = os.fstat(self._fd).st_size
+            # A FIFO that nobody reads must not stop the monitor: for a file, O_NONBLOCK means nothing.
+            self._fd = os.open(path, flags | os.O_NONBLOCK, 0o640)
+            info = os.fstat(self._fd)
         except OSError:
             self._fd = -1
+            return
+        self._size = info.st_size
+        # Only a file of its own is renamed: never /dev/null, never what /dev/stdout points to.
+        self._is_capped = stat.S_ISREG(info.st_mode) and not os.path.islink(path)
 
     def _append(self, data: bytes) -> None:
         try:
@@ -82,14 +97,20 @@ class OutputFile:
         self.dropped_bytes += len(data) - written
 
     def _rotate(self, path: str) -> None:
-        self.close()
+        self._close_fd()
         try:
             os.replace(path, path + ".1")
         except OSError:
-            # Without a rename the cap still holds: the file starts over.
-            with open(path, "wb"):
-                pass
+            _start_over(path)
         self._open(path)
+
+
+def _start_over(path: str) -> None:
+    """Without a rename the cap still holds."""
+    try:
+        os.truncate(path, 0)
+    except OSError:
+        return  # gone, or nothing can be written here any more
 
 
 def last_lines(path: str, count: int) -> list[bytes]:
@@ -121,4 +142,5 @@ def _file_end(path: str, count: int) -> list[bytes]:
             position -= block
             file.seek(position)
             text = file.read(block) + text
-    return text.splitlines(keepends=True)[-count:]
+    *lines, rest = text.split(b"\n")  # not splitlines: a progress bar's carriage returns end no line
+    return [*(line + b"\n" for line in lines), *([rest] if rest else [])][-count:]

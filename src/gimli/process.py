@@ -113,6 +113,24 @@ def parent_of(pid: int) -> int | None:
     return int(parse_stat(stat)[1]) if stat else None
 
 
+_GENERATIONS_MAX = 64
+
+
+def belongs_to(pid: int, leader: int) -> bool:
+    """Whether a process is in the session that ``leader`` leads, or descends from it."""
+    stat = _read(f"/proc/{pid}/stat")
+    if stat and int(parse_stat(stat)[3]) == leader:
+        return True
+    for _ in range(_GENERATIONS_MAX):
+        parent = parent_of(pid)
+        if parent == leader:
+            return True
+        if not parent:
+            return False
+        pid = parent
+    return False
+
+
 def command_line(pid: int) -> list[str]:
     """The arguments of a process; empty when it is gone or a kernel thread."""
     text = _read(f"/proc/{pid}/cmdline")

@@ -166,7 +166,7 @@ def test_a_stopped_program_stays_stopped(compiled, start, capture):
     assert {thread["state"] for thread in outcome.facts["threads"]} == {"T"}
     process.send_signal(signal.SIGCONT)
     os.waitid(os.P_PID, process.pid, os.WCONTINUED)
-    assert state_of(process.pid) == "S"
+    assert state_of(process.pid) in {"R", "S"}
 
 
 def test_a_program_blocked_in_read_goes_on(compiled, start, capture):
@@ -182,6 +182,18 @@ def test_a_program_asleep_sleeps_on(compiled, start, capture):
     process = start(compiled("blocked"), "sleep")
     capture(process.pid)
     assert process.communicate(timeout=10)[0] == b"nanosleep returned 0\n"
+
+
+def test_a_thread_that_cannot_be_stopped_is_noted_and_goes_on(compiled, start, capture):
+    """The parent of a vfork sleeps uninterruptibly until its child is done."""
+    process = start(compiled("vfork"))
+    outcome = capture(process.pid, stop_timeout_s=0.1)
+    assert outcome.last["event"] == "failed"
+    assert outcome.last["stored"]
+    assert "uninterruptible" in outcome.last["why"]
+    assert [(thread["state"], thread["stopped"]) for thread in outcome.facts["threads"]] == [("D", False)]
+    # The child ends when it reads; the parent is not held by a stop that was asked for and never wanted again.
+    assert process.communicate(b"x", timeout=10)[0] == b"parent goes on\n"
 
 
 def test_a_program_under_a_debugger_is_refused_with_the_debuggers_name(compiled, start, capture):
@@ -305,12 +317,7 @@ def test_a_full_disk_releases_the_program_and_leaves_the_facts(compiled, start, 
     assert process.wait(timeout=10) == -signal.SIGSEGV
     assert [message["event"] for message in outcome.messages] == ["released", "failed"]
     assert outcome.last["stored"]
-    assert os.listdir(outcome.last["path"]) == ["facts.json", "maps"] or set(
-        os.listdir(outcome.last["path"])
-    ) == {
-        "facts.json",
-        "maps",
-    }
+    assert set(os.listdir(outcome.last["path"])) == {"facts.json", "maps"}
     assert os.listdir(os.path.join(outcome.state_dir, ".incoming")) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,8 @@ STORIES = os.path.join(os.path.dirname(__file__), os.pardir, "stories")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    try:
+    with contextlib.suppress(ValueError):  # another part of the tests may have the same option
         parser.addoption("--rewrite", action="store_true", help="write the golden files anew")
-    except ValueError:
-        pass  # another part of the tests has the same option
 
 
 @pytest.fixture

@@ -9,16 +9,21 @@ from click.testing import CliRunner
 from gimli import store
 from gimli.cli import reports
 
-HERE = os.path.dirname(__file__)
-
 
 def add(state, number, **changes):
     report_id = store.new_id(1_800_000_000 + number, bytes([number, 0]))
     directory = store.incoming_dir(state, report_id)
     document = {
-        "schema": 1, "id": report_id, "service": "orders", "reason": "crash", "pid": 100 + number, "command": [],
-        "time": f"2026-11-22T04:00:{number:02d}.5+01:00", "signature": "aaaabbbbcccc", "summary": "null pointer",
-    }  # fmt: skip
+        "schema": 1,
+        "id": report_id,
+        "service": "orders",
+        "reason": "crash",
+        "pid": 100 + number,
+        "command": [],
+        "time": f"2026-11-22T04:00:{number:02d}.5+01:00",
+        "signature": "aaaabbbbcccc",
+        "summary": "null pointer",
+    }
     with open(os.path.join(directory, "report.json"), "w", encoding="utf-8") as file:
         json.dump(document | changes, file)
     store.publish(state, report_id)

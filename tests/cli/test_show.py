@@ -109,9 +109,8 @@ def test_show_prints_the_latest_report_without_escape_codes_into_a_pipe(state_di
 
 def test_json_is_the_report_and_nothing_else(state_dir):
     result = invoke(ID[:4], "--json", "--state-dir", state_dir)
-    assert json.loads(result.output) == report.to_json(report.from_json(story("deadlock") | {"id": ID})) | {
-        key: value for key, value in json.loads(result.output).items() if isinstance(value, list)
-    }
+    model = report.from_json(story("deadlock") | {"id": ID})
+    assert json.loads(result.output) == json.loads(json.dumps(report.to_json(model)))
 
 
 def test_json_of_half_a_surrogate_pair_can_be_printed(state_dir, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import platform
 import select
@@ -142,6 +143,7 @@ class Monitor:
     def __init__(self, directory: Path) -> None:
         self.page = PageFile(str(directory / "page"))
         self.page.reset()
+        self.memory = mmap.mmap(self.page.fd, heartbeat.PAGE_SIZE)
         self.bell_path = str(directory / "bell")
         self.bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.bell.bind(self.bell_path)
@@ -160,7 +162,7 @@ class Monitor:
 
     def set_wait_ms(self, wait_ms: int) -> None:
         """Set how long a crash may wait."""
-        struct.pack_into("<I", self.page._map, heartbeat.OFFSET_WAIT_MS, wait_ms)
+        struct.pack_into("<I", self.memory, heartbeat.OFFSET_WAIT_MS, wait_ms)
 
     def wait_for_ring(self) -> heartbeat.Page:
         """The page when the bell rings next."""
@@ -194,7 +196,7 @@ class Monitor:
     def release(self) -> None:
         """Answer, and wake whoever waits; this is the release of the real monitor and a futex call."""
         self.page.release()
-        word = ctypes.c_uint32.from_buffer(self.page._map, heartbeat.OFFSET_RELEASE)
+        word = ctypes.c_uint32.from_buffer(self.memory, heartbeat.OFFSET_RELEASE)
         libc = ctypes.CDLL(None)
         libc.syscall(SYS_FUTEX[platform.machine()], ctypes.byref(word), FUTEX_WAKE, 1000, None, None, 0)
 
@@ -207,6 +209,7 @@ class Monitor:
         for program in self.programs:
             program.close()
         self.bell.close()
+        self.memory.close()
         self.page.close()
 
 
@@ -334,7 +337,7 @@ def test_a_descendant_started_by_a_shell_is_recorded_with_its_own_pid(monitor, p
 def test_a_dead_owner_of_the_record_does_not_hold_up_the_next_crash(monitor, program):
     dead = subprocess.Popen(["true"])
     dead.wait()
-    struct.pack_into("<I", monitor.page._map, heartbeat.OFFSET_OWNER, dead.pid)
+    struct.pack_into("<I", monitor.memory, heartbeat.OFFSET_OWNER, dead.pid)
     path, env = program("preloaded")
     crasher = monitor.run(path, "segv", env=env)
     assert monitor.wait_for_crash().pid == crasher.pid
@@ -345,7 +348,7 @@ def test_a_dead_owner_of_the_record_does_not_hold_up_the_next_crash(monitor, pro
 @pytest.mark.slow
 def test_an_owner_that_lives_but_never_lets_go_holds_up_the_next_crash_for_half_the_wait(monitor, program):
     monitor.set_wait_ms(200)
-    struct.pack_into("<I", monitor.page._map, heartbeat.OFFSET_OWNER, os.getpid())
+    struct.pack_into("<I", monitor.memory, heartbeat.OFFSET_OWNER, os.getpid())
     path, env = program("preloaded")
     crasher = monitor.run(path, "segv", env=env)
     assert monitor.wait_for_crash().pid == crasher.pid

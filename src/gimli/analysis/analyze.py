@@ -28,7 +28,7 @@ from gimli.analysis.facts import kernel_threads, read_facts, read_journal
 from gimli.analysis.merge import is_interpreter
 from gimli.analysis.source import source_line, source_text
 from gimli.analysis.workers import Outcome, limit_self, run_steps
-from gimli.errors import GimliError
+from gimli.errors import AnalysisUnavailable, GimliError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,13 +48,13 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     started_s = time.monotonic()
     try:
-        limit_self(address_space_bytes=_ADDRESS_SPACE_BYTES, cpu_s=_CPU_S)
+        limit_self(address_space_bytes=_ADDRESS_SPACE_BYTES + _core_bytes(options.directory), cpu_s=_CPU_S)
         facts = read_facts(options.directory)
-        report = analyse(options.directory, facts)
+        report = analyse(options.directory, facts, base_report(options.directory, facts))
         report = _with_journal(report, facts, options.journal)
         timings = {**report.timings_ms, "analysis": round((time.monotonic() - started_s) * 1000, 1)}
         write_report(options.directory, replace(report, timings_ms=timings))
-    except (GimliError, ValueError, OSError) as error:
+    except (GimliError, OSError) as error:
         print(f"gimli-analysis: {error}", file=sys.stderr)  # noqa: T201 - a helper's message to its monitor
         return 1
     message = {"event": "analysed", "id": report.id, "signature": report.signature, "summary": report.summary}
@@ -62,13 +62,28 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def analyse(directory: str, facts: dict[str, Any]) -> reports.Report:
-    """The report of a directory, made of whatever can be read.
+def _core_bytes(directory: str) -> int:
+    """The readers map the core into their memory, holes and all: that much more may be theirs."""
+    try:
+        return os.stat(os.path.join(directory, "core")).st_size
+    except OSError:
+        return 0
+
+
+def base_report(directory: str, facts: dict[str, Any]) -> reports.Report:
+    """The report that the facts make by themselves.
 
     Raises:
-        ValueError: the facts are not what a capture writes.
+        AnalysisUnavailable: they are not what a capture writes.
     """
-    base = reports.from_facts(facts)
+    try:
+        return reports.from_facts(facts)
+    except ValueError as error:
+        raise AnalysisUnavailable(f"{directory}/facts.json is not a capture's", why=str(error)) from error
+
+
+def analyse(directory: str, facts: dict[str, Any], base: reports.Report) -> reports.Report:
+    """The report of a directory, made of whatever can be read."""
     try:
         evidence = gather(directory, base, facts)
         return explain(base, evidence, source_text=source_text, source_line=source_line)
@@ -107,7 +122,7 @@ def _steps(
     }
     interpreter = next((each for each in sorted(core.paths) if is_interpreter(each)), None)
     if interpreter:
-        steps["pystack"] = functools.partial(_read_python, path, base)
+        steps["pystack"] = functools.partial(_read_python, path, core, base)
     return steps
 
 
@@ -123,15 +138,14 @@ def _read_native(path: str, core: Core, base: reports.Report, facts: dict[str, A
     return read_native(path, core, fault_address=address, handler_on_stack=on_stack)
 
 
-def _read_python(path: str, base: reports.Report) -> Iterable[Any]:
+def _read_python(path: str, core: Core, base: reports.Report) -> Iterable[Any]:
     if importlib.util.find_spec("pystack") is None:
         return [_not_installed("pystack", "Python stacks and variables")]
     from gimli.analysis.python import read_python  # noqa: PLC0415 - 60 ms, and native code: in the child only
 
     executable = base.process.get("exe")
-    return read_python(
-        path, executable if isinstance(executable, str) and os.path.exists(executable) else None
-    )
+    is_there = isinstance(executable, str) and os.path.exists(executable)
+    return read_python(path, core, executable if is_there else None)
 
 
 def _not_installed(name: str, what: str) -> Note:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gimli.report import Finding
+if TYPE_CHECKING:
+    from gimli.report import Finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,10 @@ def read_core(path: str) -> Core:
         size = os.fstat(file.fileno()).st_size
         try:
             return _read(file, size)
-        except (struct.error, UnicodeDecodeError, OverflowError) as error:
+        except NotACore:
+            raise
+        except (struct.error, ValueError, OverflowError, OSError) as error:
+            # OSError: a header may name a place in the file that no file can have.
             raise NotACore(f"damaged within its headers ({error})") from error
 
 
@@ -135,7 +138,10 @@ def _padded(length: int) -> int:
 
 
 def _parse_nt_file(desc: bytes) -> list[FileMapping]:
-    """core(5) does not say; fs/binfmt_elf.c, fill_files_note() does: a count, the page size, then the table."""
+    """A count, the page size, then the table and the names.
+
+    Source: Linux fs/binfmt_elf.c, fill_files_note(); core(5) does not say.
+    """
     count, page_size = struct.unpack_from("<QQ", desc)
     names = desc[16 + 24 * count :].split(b"\0")
     return [

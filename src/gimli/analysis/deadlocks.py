@@ -6,6 +6,7 @@ variables) and the GIL, and words its cycles.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gimli.analysis import pylocks
@@ -56,22 +57,10 @@ def _pthread_edges(by_tid: dict[int, Thread], evidence: Evidence) -> list[Edge]:
         lock = native.lock
         if lock is None or lock.owner_tid not in by_tid or tid not in by_tid:
             continue
-        holder = lock.owner_tid
         where, function = _standing(by_tid[tid])
-        edges.append(
-            Edge(
-                tid,
-                holder,
-                lock.name,
-                where,
-                function,
-                0.98,
-                (
-                    f"thread {tid} is in pthread_{lock.kind}_lock of {lock.name} ({lock.address:#x}) at {where}",
-                    f"the {lock.kind} names thread {holder} as its owner",
-                ),
-            )  # fmt: skip
-        )
+        seen = f"thread {tid} is in pthread_{lock.kind}_lock of {lock.name} ({lock.address:#x}) at {where}"
+        owner = f"the {lock.kind} names thread {lock.owner_tid} as its owner"
+        edges.append(Edge(tid, lock.owner_tid, lock.name, where, function, 0.98, (seen, owner)))
     return edges
 
 
@@ -79,7 +68,7 @@ def _python_edges(by_tid: dict[int, Thread], evidence: Evidence, source: Callabl
     waits = {
         tid: pylocks.waits(thread.frames, source)
         for tid, thread in evidence.python.items()
-        if tid in by_tid and pylocks.is_lock_wait(by_tid[tid].frames)
+        if tid in by_tid and _waits_for_python_lock(by_tid[tid], evidence)
     }
     if not any(waits.values()):
         return []
@@ -94,18 +83,31 @@ def _python_edges(by_tid: dict[int, Thread], evidence: Evidence, source: Callabl
     return [edge for edge in edges if edge.holder in by_tid and not _is_reentrant(edge, evidence)]
 
 
+def _waits_for_python_lock(thread: Thread, evidence: Evidence) -> bool:
+    if thread.tid in evidence.native:
+        return pylocks.is_lock_wait(thread.frames)
+    # No native frames: in a futex at a line that takes a lock, it is as good as certain that it waits for it.
+    kernel = evidence.kernel.get(thread.tid)
+    return kernel is not None and kernel.syscall is not None and kernel.syscall.name == "futex"
+
+
 def _python_edge(waiter: int, wait: pylocks.Sighting, holder: int, hold: pylocks.Sighting) -> Edge:
     same = pylocks.same_lock(wait, hold)
     where = line_of(wait.frame)
-    taken = f"{line_of(hold.frame).partition(':')[0]}:{hold.line}"
-    how = {0.6: "by its name alone"}.get(same, "the same object")
+    taken = line_of(replace(hold.frame, line=hold.line))
+    how = "the same by its name alone" if same <= pylocks.SURE["name"] else "the same object"
     return Edge(
-        waiter, holder, wait.name, where, wait.frame.function, min(same, wait.confidence, hold.confidence),
-        (
+        waiter,
+        holder,
+        lock=wait.name,
+        waits_at=where,
+        function=wait.frame.function,
+        confidence=min(same, wait.confidence, hold.confidence),
+        evidence=(
             f"thread {waiter} waits at {where} for `{wait.name}`",
             f"thread {holder} took `{hold.name}` at {taken} and has not left it ({how})",
         ),
-    )  # fmt: skip
+    )
 
 
 def _is_reentrant(edge: Edge, evidence: Evidence) -> bool:
@@ -149,32 +151,35 @@ def _rotated(cycle: tuple[Edge, ...], first_tid: int | None) -> tuple[Edge, ...]
 
 def _cause(cycle: tuple[Edge, ...], by_tid: dict[int, Thread]) -> Cause:
     names = [short_name(edge.lock) for edge in cycle]
+    # A lock that is known by its address alone has another one in the next run.
+    known = sorted(name for name in names if "0x" not in name or "+0x" in name)
+    evidence = tuple(line for edge in cycle for line in edge.evidence)
     return Cause(
-        Finding(
-            "deadlock",
-            _text(cycle, by_tid),
-            confidence_of(cycle),
-            tuple(e for edge in cycle for e in edge.evidence),
-        ),
+        Finding("deadlock", _text(cycle, by_tid), confidence_of(cycle), evidence),
         tids=tuple(edge.waiter for edge in cycle),
-        summary=f"deadlock {'/'.join(names)}",
-        key=("deadlock", *sorted(names), *sorted(edge.function for edge in cycle)),
+        summary=f"deadlock {'/'.join(names)}" if len(known) == len(names) else _who(cycle, by_tid),
+        key=("deadlock", *known, *sorted(edge.function for edge in cycle)),
     )
 
 
+def _who(cycle: tuple[Edge, ...], by_tid: dict[int, Thread]) -> str:
+    return f"deadlock of {' and '.join(called(by_tid, edge.waiter) for edge in cycle)}"
+
+
 def _text(cycle: tuple[Edge, ...], by_tid: dict[int, Thread]) -> str:
-    """``Deadlock: "a" waits for `x` (f.py:1), held by "b", which waits for `y` (f.py:9), held by "a".``"""
+    """The circle in words: "a" waits for x, held by "b", which waits for y, held by "a"."""
     first = cycle[0]
+    start = called(by_tid, first.waiter)
+    text = f"Deadlock: {start} waits for `{first.lock}` ({first.waits_at})"
     if len(cycle) == 1:
-        return f"Deadlock: {called(by_tid, first.waiter)} waits for `{first.lock}` ({first.waits_at}), which it holds itself."
-    text = f"Deadlock: {called(by_tid, first.waiter)} waits for `{first.lock}` ({first.waits_at})"
+        return f"{text}, which it holds itself."
     for edge in cycle[1:]:
         text += f", held by {called(by_tid, edge.waiter)}, which waits for `{edge.lock}` ({edge.waits_at})"
-    return f"{text}, held by {called(by_tid, first.waiter)}."
+    return f"{text}, held by {start}."
 
 
 def called(by_tid: dict[int, Thread], tid: int) -> str:
-    """``"writer-2"``, or ``thread 4711`` when no other name tells it from the rest."""
+    """A thread by name, as ``"writer-2"``; as ``thread 4711`` when its name does not tell it from others."""
     thread = by_tid.get(tid)
     if thread is None or not thread.name or sum(each.name == thread.name for each in by_tid.values()) > 1:
         return f"thread {tid}"

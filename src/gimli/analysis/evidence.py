@@ -6,9 +6,10 @@ The values that go from the readers (native, python, facts) to what merges and e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gimli.report import Frame
+if TYPE_CHECKING:
+    from gimli.report import Frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gimli.analysis.cause import Cause
-from gimli.analysis.crashes import describe_sender, explain_crash
+from gimli.analysis.crashes import explain_crash
+from gimli.analysis.crashsite import describe_sender
 from gimli.analysis.deadlocks import find_deadlocks, waiting_edges
 from gimli.analysis.hangs import explain_hang, silent_thread
 from gimli.analysis.merge import merge
@@ -44,9 +45,12 @@ def explain(
     crashed = next((thread for thread in report.threads if thread.crashed), None)
     if report.reason == "crash" and crashed is not None:
         causes += explain_crash(report, crashed, evidence, source_line)
-    causes += find_deadlocks(edges, report.threads, first_tid=silent.tid if silent else None)
+    deadlocks = find_deadlocks(edges, report.threads, first_tid=silent.tid if silent else None)
+    causes += deadlocks
     if report.reason == "hang":
-        causes += explain_hang(report, evidence, edges)
+        hang = explain_hang(report, evidence, edges)
+        # With a deadlock, a silent thread that is not part of it is a victim.
+        causes.append(replace(hang, tids=()) if deadlocks else hang)
     causes += _senders(report, causes)
     return _told(report, causes)
 
@@ -96,7 +100,7 @@ def _crash_tid(base: Report, evidence: Evidence) -> int | None:
 
 
 def _pulse_names(base: Report) -> dict[int, str]:
-    """Names of threads by the pulses they beat: Python before 3.14 does not tell the kernel a thread's name."""
+    """Names of threads by the pulses they beat: Python before 3.14 does not tell the kernel its names."""
     pulses = (base.heartbeat or {}).get("pulses")
     names = {}
     for each in pulses if isinstance(pulses, list) else []:

@@ -5,7 +5,7 @@ Pure. Which pulse, whose thread, for how long, where in the program's own code, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gimli.analysis.cause import Cause
 from gimli.analysis.deadlocks import called
@@ -28,64 +28,63 @@ def silent_thread(report: Report) -> Thread | None:
     return next((thread for thread in report.threads if thread.tid == wanted), None)
 
 
-def explain_hang(report: Report, evidence: Evidence, edges: Sequence[Edge]) -> list[Cause]:
-    """What is known of the silence; one cause."""
+def explain_hang(report: Report, evidence: Evidence, edges: Sequence[Edge]) -> Cause:
+    """What is known of the silence."""
     hang = report.hang or {}
+    pulse, silence = describe_pulse(hang), f"{describe_silence(hang)}{_allowed(hang)}"
     thread = silent_thread(report)
-    pulse = f"{describe_pulse(hang)} {describe_silence(hang)}{_allowed(hang)}"
     if thread is None:
-        text = f"The {pulse}; its thread is not in the core."
-        return [
-            Cause(
-                Finding("hang", text, 0.9),
-                summary=f"{describe_pulse(hang)} silent",
-                key=("hang", describe_pulse(hang)),
-            )
-        ]
-    words, why, confidence = _standing(thread, report, evidence, edges)
-    owner = "" if thread.name == hang.get("pulse") else f" of {called({thread.tid: thread}, thread.tid)}"
-    text = f"The {describe_pulse(hang)}{owner} is {describe_silence(hang)}{_allowed(hang)}: it is {words}."
-    others = _others(report, hang)
-    return [
-        Cause(
-            Finding("hang", text + others, confidence, why),
-            tids=(thread.tid,),
-            summary=f"{_short(hang)} silent: {words}",
-            key=(
-                "hang",
-                describe_pulse(hang),
-                thread.doing.partition(" of ")[0].partition(" (")[0].split("/")[0],
-                *own_functions(thread.frames),
-            ),
-        )  # fmt: skip
-    ]
+        text = f"The {pulse} is {silence}; its thread is not in the core."
+        return Cause(Finding("hang", text, 0.9), summary=f"{_short(hang)} silent", key=("hang", pulse))
+    stand = _stand(thread, report, evidence, edges)
+    told = f"The {pulse}{_owner(thread, report)} is {silence}: it is {stand.words}{stand.guess}."
+    return Cause(
+        Finding("hang", told + _others(report, hang), stand.confidence, stand.evidence),
+        tids=(thread.tid,),
+        summary=f"{_short(hang)} silent: {stand.words}",
+        key=("hang", pulse, stand.key, *own_functions(thread.frames)),
+    )
 
 
-def _standing(
-    thread: Thread, report: Report, evidence: Evidence, edges: Sequence[Edge]
-) -> tuple[str, tuple[str, ...], float]:
-    """What the thread is doing and where, with the evidence and how sure that is."""
+class _Stand(NamedTuple):
+    """What a thread is doing and where."""
+
+    words: str
+    key: str
+    """The words without what changes from run to run."""
+    evidence: tuple[str, ...]
+    confidence: float
+    guess: str = ""
+
+
+def _stand(thread: Thread, report: Report, evidence: Evidence, edges: Sequence[Edge]) -> _Stand:
     frame = own_frame(thread.frames)
     where = f" in {place_of(frame)}" if frame else ""
     edge = max(
         (each for each in edges if each.waiter == thread.tid), key=lambda each: each.confidence, default=None
     )
     if edge is not None:
-        by_tid = {each.tid: each for each in report.threads}
-        words = f"waiting for the lock `{edge.lock}`{where}, held by {called(by_tid, edge.holder)}"
-        return words, edge.evidence, edge.confidence
+        holder = called({each.tid: each for each in report.threads}, edge.holder)
+        words = f"waiting for `{edge.lock}`{where}, held by {holder}"
+        return _Stand(words, f"lock {edge.lock}", edge.evidence, edge.confidence)
     kernel = evidence.kernel.get(thread.tid)
     if kernel and kernel.state == "R" and kernel.syscall is None:
         # One look at a thread that computes cannot tell a loop without end from long work.
-        return (
-            f"running{where}: a loop, or work that takes longer than its interval",
-            ("state R, in no system call",),
-            0.8,
-        )
+        guess = ", a loop without end or work that takes longer than its interval"
+        return _Stand(f"running{where}", "running", ("state R, in no system call",), 0.8, guess)
     if thread.doing:
-        seen = (f"system call {kernel.syscall.name}",) if kernel and kernel.syscall else ()
-        return f"{thread.doing}{where}", seen, 0.9
-    return f"standing{where}" if where else "at an unknown place", (), 0.6
+        seen = (f"in the system call {kernel.syscall.name}",) if kernel and kernel.syscall else ()
+        return _Stand(f"{thread.doing}{where}", thread.doing.split()[0], seen, 0.9)
+    return _Stand(f"standing{where}" if where else "at an unknown place", "", (), 0.6)
+
+
+def _owner(thread: Thread, report: Report) -> str:
+    """`` of "writer-2"``, unless the pulse says so by its own name."""
+    if thread.name == (report.hang or {}).get("pulse"):
+        return ""
+    if thread.tid == report.pid:
+        return " of the main thread"
+    return f" of {called({each.tid: each for each in report.threads}, thread.tid)}"
 
 
 def _allowed(hang: dict[str, Any]) -> str:

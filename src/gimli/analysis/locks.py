@@ -56,7 +56,7 @@ def _futex_address(innermost: drgn.StackFrame, kind: str) -> int | None:
         return None
     for register in _ARGUMENT_REGISTERS:
         try:
-            return innermost.register(register)
+            return int(innermost.register(register))
         except (ValueError, LookupError):
             continue
     return None

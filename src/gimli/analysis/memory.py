@@ -34,7 +34,7 @@ def add_file_segments(program: drgn.Program, core: Core) -> None:
 
 
 def _trusted_files(program: drgn.Program) -> dict[str, int]:
-    """Open descriptors of the files whose build-id is the core's, by path; they live as long as the helper."""
+    """Open descriptors of the files whose build-id is the core's, by path; open as long as the helper."""
     files = {}
     for module in program.modules():
         path = module.loaded_file_path

@@ -6,6 +6,8 @@ has read so far is the most important. It yields values as it goes and explains 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,8 @@ from gimli.analysis.memory import add_file_segments
 from gimli.analysis.merge import is_interpreter
 from gimli.analysis.recursion import Omitted, fold
 from gimli.analysis.source import source_line
-from gimli.analysis.variables import UNREADABLE, read_c_string, variables_of
+from gimli.analysis.stacks import is_system
+from gimli.analysis.variables import UNREADABLE, place_in_module, read_c_string, variables_of
 from gimli.report import Frame
 
 if TYPE_CHECKING:
@@ -44,14 +47,14 @@ def read_native(
         fault_address: what the signal's siginfo names; None when the process did not crash.
         handler_on_stack: the first thread's registers are those of a signal handler, not of the fault.
     """
+    logging.getLogger("drgn").setLevel(logging.CRITICAL)  # what it would say becomes notes
     program = drgn.Program()
     # Not debuginfod: a report must not wait for, nor tell, a server on the network.
     program.set_enabled_debug_info_finders(["standard"])
     program.set_core_dump(path)
-    try:
+    # Always raised, if only for the vdso; what matters of it is noted per module below.
+    with contextlib.suppress(drgn.MissingDebugInfoError):
         program.load_default_debug_info()
-    except drgn.MissingDebugInfoError:
-        pass  # Always raised, if only for the vdso; what matters of it is noted per module below.
     add_file_segments(program, core)
     reader = _Reader(program, core)
     if message := _abort_message(program):
@@ -121,7 +124,7 @@ class _Reader:
             (gone, "{} cannot be read any more: no functions or variables of it"),
             (
                 [each for each in without if each not in {*replaced, *gone}],
-                "no debug information for {}: its variables are missing",
+                "no debug information for {}: variables of it are missing",
             ),
         ):
             if names:
@@ -136,6 +139,8 @@ class _Reader:
     def _frame(self, frame: drgn.StackFrame, key: _Key, *, variables: bool) -> Frame:
         name, file, line, address = key
         module = self._module(address)
+        if not frame.function_name and name.startswith("0x"):
+            name = place_in_module(self._program, address) or name
         if variables and time.monotonic() > self._deadline_s:
             variables, self._late = False, True
         # The interpreter's own variables are not the program's: its frames give way to Python's.
@@ -147,7 +152,7 @@ class _Reader:
             line=line,
             module=os.path.basename(module.name) if module else None,
             address=address or None,
-            variables=variables_of(frame) if wanted else (),
+            variables=variables_of(frame, arguments_only=is_system(module and module.name)) if wanted else (),
             inline=frame.is_inline,
         )
 
@@ -245,8 +250,7 @@ def _is_own(frame: drgn.StackFrame, module: drgn.Module | None) -> bool:
     """The frame is of code whose variables are known: not of the C library or the interpreter."""
     if module is None or not frame.function_name:
         return False
-    base = os.path.basename(module.name)
-    return not (base.startswith(("libc.", "libc-", "ld-", "libpthread", "libm.")) or is_interpreter(base))
+    return not is_system(module.name) and not is_interpreter(module.name)
 
 
 def _source_of(frame: drgn.StackFrame) -> str:
@@ -258,7 +262,8 @@ def _source_of(frame: drgn.StackFrame) -> str:
 
 
 def _lacks_debug_info(module: drgn.Module) -> bool:
-    if isinstance(module, drgn.VdsoModule) or is_interpreter(module.name):
+    # Of the C library and the interpreter nobody misses variables: the note would be in every report.
+    if isinstance(module, drgn.VdsoModule) or is_system(module.name) or is_interpreter(module.name):
         return False
     return bool(module.debug_file_status != drgn.ModuleFileStatus.HAVE)
 
@@ -272,14 +277,14 @@ def _is_gone(module: drgn.Module) -> bool:
 
 
 def _lacks_file(module: drgn.Module) -> bool:
-    """drgn compared the build-id of the file with the core's and did not take it."""
+    """Whether drgn compared the build-id of the file with the core's and refused it."""
     if isinstance(module, drgn.VdsoModule):
         return False
     return bool(module.loaded_file_status != drgn.ModuleFileStatus.HAVE)
 
 
 def _abort_message(program: drgn.Program) -> str | None:
-    """glibc's ``__abort_msg``: a pointer to a size (of the mapping) and the text.
+    """What glibc left in ``__abort_msg``: a pointer to a size (of the mapping) and the text.
 
     Source: glibc include/assert.h, struct abort_msg_s.
     """

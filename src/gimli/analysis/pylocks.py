@@ -23,7 +23,7 @@ _LOCKING = re.compile(r"acquire_lock|lock_acquire|rlock_acquire|PyMutex_Lock|loc
 _STANDARD_LOCKS = re.compile(r"/threading\.py$")
 
 Key = tuple[str, ...]
-"""What identifies a lock: ``("object", "0x7f..")``, ``("attribute", "0x7f..", "lock")``, ``("name", "lock")``."""
+"""What identifies a lock: an object's address, ``("attribute", "0x7f..", ".lock")``, ``("name", "lock")``."""
 
 # How sure two sightings are of the same lock when they share a key of this kind.
 SURE = {"object": 0.97, "attribute": 0.96, "global": 0.95, "name": 0.6}
@@ -72,9 +72,9 @@ def waits(python: Sequence[PythonFrame], source: Callable[[str], str]) -> list[S
             items = [item.context_expr for item in node.items if _names_object(item.context_expr)]
             found += [_sight(each, frame, line, 1.0 if len(items) == 1 else 0.8) for each in items]
         elif isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or 0):
-            if lock := _method_target(node, "acquire"):
-                timed = bool(node.args or node.keywords)
-                found.append(_sight(lock, frame, line, 0.6 if timed else 0.95))
+            lock = _method_target(node, "acquire")
+            # With arguments it may have a time limit, and then it is not stuck for ever.
+            found += [_sight(lock, frame, line, 0.6 if node.args or node.keywords else 0.95)] if lock else []
     return found
 
 
@@ -111,22 +111,22 @@ def _acquired_before(function: ast.AST, frame: Frame, line: int) -> Iterator[Sig
         yield _sight(lock, frame, at, _EXPLICIT)
 
 
-def _parse(text: str) -> ast.AST:
+def _parse(text: str) -> ast.Module:
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module(body=[], type_ignores=[])
 
 
-def _enclosing(tree: ast.AST, line: int) -> ast.AST | None:
-    """The innermost function around a line, else the module."""
-    best: ast.AST | None = tree if isinstance(tree, ast.Module) and tree.body else None
-    first = 0
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            if first < node.lineno <= line <= (node.end_lineno or 0):
-                best, first = node, node.lineno
-    return best
+def _enclosing(tree: ast.Module, line: int) -> ast.AST | None:
+    """The innermost function around a line, else the module; None when there is no source."""
+    functions = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.lineno < line <= (node.end_lineno or 0)
+    ]
+    return max(functions, key=lambda node: node.lineno, default=tree if tree.body else None)
 
 
 def _statements(function: ast.AST) -> Iterator[ast.AST]:

@@ -6,11 +6,13 @@ them and faster; ``merge`` puts the two together.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pystack.engine import CoreFileAnalyzer, NativeReportingMode, get_process_threads_for_core
 
 from gimli.analysis.evidence import Note, PythonFrame, PythonThread
+from gimli.analysis.pyobjects import CoreMemory, open_cell, thread_name
 from gimli.report import Frame, Variable
 
 if TYPE_CHECKING:
@@ -18,74 +20,80 @@ if TYPE_CHECKING:
 
     from pystack.types import PyFrame, PyThread
 
+    from gimli.analysis.corefile import Core
+
 _VALUE_CHARS_MAX = 2000
 _FRAMES_MAX = 256
-_LINES_MAX = 1 << 24
+_STATEMENT_LINES_MAX = 1000
+_THREAD_OBJECT = re.compile(r" at (0x[0-9a-f]+)>$")
 
 
-def read_python(core: str, executable: str | None) -> Iterator[PythonThread | Note]:
+def read_python(path: str, core: Core, executable: str | None) -> Iterator[PythonThread | Note]:
     """Every thread that runs Python.
 
     Args:
-        core: the path of the core.
+        path: the core.
+        core: its layout.
         executable: the interpreter; None to take it from the core.
     """
     found = get_process_threads_for_core(
-        core,
-        executable or CoreFileAnalyzer(core).extract_executable(),
+        path,
+        executable or CoreFileAnalyzer(path).extract_executable(),
         native_mode=NativeReportingMode.OFF,
         locals=True,
     )
-    for thread in found:
-        if thread.tid:  # 0: a thread state whose thread has ended
-            yield _thread(thread)
+    with open(path, "rb") as file:
+        memory = CoreMemory(file, core)
+        for thread in found:
+            if not thread.tid:
+                continue  # A thread state whose thread has ended.
+            made = _thread(thread, memory)
+            if len(made.frames) > _FRAMES_MAX:
+                yield Note(
+                    f"thread {thread.tid} has {len(made.frames)} Python calls: {_FRAMES_MAX} are shown"
+                )
+            yield made
 
 
-def _thread(thread: PyThread) -> PythonThread:
-    # pystack's frames run from the outermost inwards.
-    frames = [_frame(frame) for frame in thread.all_frames if not frame.is_shim]
-    entries = _entries(thread)
-    made = [PythonFrame(frame, entry, last) for (frame, last), entry in zip(frames, entries, strict=True)]
+def _thread(thread: PyThread, memory: CoreMemory) -> PythonThread:
+    frames = []
+    was_shim = False
+    for frame in thread.all_frames:  # from the outermost inwards
+        if not frame.is_shim:
+            # Since Python 3.12 a shim frame marks the entry, and the call is the frame after it.
+            frames.append(_frame(frame, memory, entry=frame.is_entry or was_shim))
+        was_shim = frame.is_shim
     return PythonThread(
         thread.tid,
-        name=thread.name,
-        frames=tuple(reversed(made)),
+        name=_thread_name(frames[0].frame, memory) if frames else None,
+        frames=tuple(reversed(frames)),
         holds_gil=thread.holds_the_gil > 0,
         collecting=thread.is_gc_collecting > 0,
     )
 
 
-def _entries(thread: PyThread) -> list[bool]:
-    """For each frame that is no shim, whether C code entered the interpreter for it.
-
-    Since Python 3.12 a shim frame marks the entry, and the call is the frame after it.
-    """
-    entries = []
-    shim_before = False
-    for frame in thread.all_frames:
-        if frame.is_shim:
-            shim_before = True
-            continue
-        entries.append(frame.is_entry or shim_before)
-        shim_before = False
-    return entries
-
-
-def _frame(frame: PyFrame) -> tuple[Frame, int]:
+def _frame(frame: PyFrame, memory: CoreMemory, *, entry: bool) -> PythonFrame:
     code = frame.code
     first, last = code.location.lineno, code.location.end_lineno
     variables = [
-        Variable(
-            str(name),
-            "",
-            value if len(value) <= _VALUE_CHARS_MAX else value[: _VALUE_CHARS_MAX - 1] + "…",
-            argument,
-        )
+        Variable(str(name), "", _shortened(open_cell(memory, value)), argument)
         for values, argument in ((frame.arguments, True), (frame.locals, False))
         for name, value in values.items()
     ]
-    made = Frame(
-        language="python", function=code.scope, file=code.filename, line=first, variables=tuple(variables)
-    )
-    # The end of a position that 3.11 does not record is whatever was in memory.
-    return made, last if first <= last < first + 1000 else first
+    made = Frame("python", code.scope, file=code.filename, line=first, variables=tuple(variables))
+    # An end that 3.11 did not record is whatever was in memory.
+    return PythonFrame(made, entry, last if first <= last < first + _STATEMENT_LINES_MAX else first)
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _VALUE_CHARS_MAX else value[: _VALUE_CHARS_MAX - 1] + "…"
+
+
+def _thread_name(outermost: Frame, memory: CoreMemory) -> str | None:
+    """The name in the ``Thread`` whose ``_bootstrap`` every thread of ``threading`` starts with."""
+    if not outermost.function.endswith("_bootstrap"):
+        return None
+    for variable in outermost.variables:
+        if variable.name == "self" and (match := _THREAD_OBJECT.search(variable.value)):
+            return thread_name(memory, int(match[1], 16))
+    return None

@@ -32,78 +32,102 @@ def is_own(frame: Frame) -> bool:
         return False
     if frame.language == "python":
         return not _STANDARD_LIBRARY.search(frame.file or "")
-    if _STARTUP.match(frame.function) or frame.function.startswith(("0x", "???")):
+    if _STARTUP.match(frame.function) or _is_address(frame):
         return False
     return not _SYSTEM_MODULE.match(frame.module or "")
 
 
+def is_system(path: str | None) -> bool:
+    """The file is the C library or another that every program has."""
+    return path is not None and _SYSTEM_MODULE.match(os.path.basename(path)) is not None
+
+
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost call of the program's own; the innermost of all when there is none."""
-    real = [frame for frame in frames if frame.language != "marker"]
-    return next((frame for frame in real if is_own(frame)), real[0] if real else None)
+    """The innermost call of the program's own; when there is none, the innermost that has a name."""
+    named = [frame for frame in frames if frame.language != "marker" and not _is_address(frame)]
+    return next((frame for frame in named if is_own(frame)), named[0] if named else None)
 
 
 def own_functions(frames: Sequence[Frame], count: int = 5) -> tuple[str, ...]:
-    """Names of the innermost calls of the program's own, for a signature: each once, without its neighbour."""
+    """Names of the innermost calls of the program's own, for a signature; a call repeated counts once."""
     names: list[str] = []
     for frame in frames:
         if is_own(frame) and (not names or names[-1] != frame.function):
             names.append(frame.function)
     if not names:
-        names = [frame.function for frame in frames if not frame.function.startswith("0x")]
+        names = [frame.function for frame in frames if not _is_address(frame)]
     return tuple(names[:count])
+
+
+def _is_address(frame: Frame) -> bool:
+    """Nothing but the address of the call is known."""
+    return frame.function.startswith(("0x", "???"))
 
 
 def line_of(frame: Frame) -> str:
     """``orders.py:88``, or the module when there is no line."""
     if frame.file and frame.line:
         return f"{os.path.basename(frame.file)}:{frame.line}"
+    if "+0x" in frame.function:
+        return frame.function
     return frame.module or "an unknown place"
 
 
 def place_of(frame: Frame) -> str:
     """``commit() at orders.py:88``, or ``commit() of libpq.so.5``."""
+    if "+0x" in frame.function:
+        return frame.function  # A place in a file without symbols says its module itself.
     name = f"{frame.function}()" if not frame.function.endswith((")", ">")) else frame.function
     return f"{name} at {line_of(frame)}" if frame.file and frame.line else f"{name} of {line_of(frame)}"
 
 
-# What the innermost calls say of a thread, the first match wins: (where, which names, words).
+_LOCK, _CONDITION, _QUEUE = "waiting for a lock", "waiting for a condition", "waiting for a queue"
+_THREAD, _PROCESS = "waiting for a thread to end", "waiting for a process to end"
+_EVENTS, _RESULT, _SIGNAL = "waiting for events", "waiting for a result", "waiting for a signal"
+_CONNECTION, _SLEEP, _FILE_LOCK = "waiting for a connection", "sleeping", "waiting for a file lock"
+_READ, _WRITE, _DISK = "reading", "writing", "writing to the disk"
+
+# What the innermost calls say of a thread; the first match wins.
 _PYTHON_WAITS = (
-    (re.compile(r"/threading\.py$"), re.compile(r"_wait_for_tstate_lock$|^join$|Thread\.join$"), "waiting for a thread to end"),
-    (re.compile(r"/queue\.py$"), re.compile(r"(^|\.)(get|put|join)$"), "waiting for a queue"),
-    (re.compile(r"/concurrent/futures/"), re.compile(r"result$|wait$|^exception$"), "waiting for a result"),
-    (re.compile(r"/threading\.py$"), re.compile(r"(^|\.)wait(_for)?$"), "waiting for a condition"),
-    (re.compile(r"/selectors\.py$|/asyncio/"), re.compile(r"select$"), "waiting for events"),
-)  # fmt: skip
+    (re.compile(r"/threading\.py$"), re.compile(r"_wait_for_tstate_lock$|(^|\.)join$"), _THREAD),
+    (re.compile(r"/queue\.py$"), re.compile(r"(^|\.)(get|put|join)$"), _QUEUE),
+    (re.compile(r"/concurrent/futures/"), re.compile(r"result$|wait$|exception$"), _RESULT),
+    (re.compile(r"/threading\.py$"), re.compile(r"(^|\.)wait(_for)?$"), _CONDITION),
+    (re.compile(r"/selectors\.py$|/asyncio/"), re.compile(r"select$"), _EVENTS),
+)
 _NATIVE_WAITS = (
     (re.compile(r"^take_gil"), "waiting for the GIL"),
-    (re.compile(r"pthread_(mutex|rwlock|spin)_\w*lock|lll_lock_wait"), "waiting for a lock"),
-    (re.compile(r"pthread_cond_\w*wait"), "waiting for a condition"),
-    (re.compile(r"pthread_\w*join|clockjoin|thread_get_wait_join"), "waiting for a thread to end"),
+    (re.compile(r"pthread_(mutex|rwlock|spin)_\w*lock|lll_lock_wait"), _LOCK),
+    (re.compile(r"pthread_cond_\w*wait"), _CONDITION),
+    (re.compile(r"pthread_\w*join|clockjoin|thread_get_wait_join"), _THREAD),
     (re.compile(r"pthread_barrier_wait"), "waiting at a barrier"),
-    (re.compile(r"acquire_lock|lock_acquire|PyMutex_Lock|rlock_acquire"), "waiting for a lock"),
-    (re.compile(r"sem_(\w*wait)|new_sem_wait"), "waiting for a semaphore"),
-    (re.compile(r"nanosleep|^_*(u?sleep)$"), "sleeping"),
-    (re.compile(r"^_*(epoll_\w*wait|poll|ppoll|select|pselect)\d*$"), "waiting for events"),
-    (re.compile(r"^_*(accept4?)$"), "waiting for a connection"),
-    (re.compile(r"^_*(wait4|waitpid|waitid|wait3?)$"), "waiting for a process to end"),
-    (re.compile(r"^_*(connect)$"), "connecting"),
-    (re.compile(r"^_*(read|pread\w*|readv|recv\w*|getline|fgets)$"), "reading"),
-    (re.compile(r"^_*(write|pwrite\w*|writev|send\w*)$"), "writing"),
-    (re.compile(r"sigwait|sigtimedwait|^_*(pause|sigsuspend)$"), "waiting for a signal"),
+    (re.compile(r"acquire_lock|lock_acquire|PyMutex_Lock"), _LOCK),
+    (re.compile(r"sem_\w*wait"), "waiting for a semaphore"),
+    (re.compile(r"nanosleep|^_*u?sleep$"), _SLEEP),
+    (re.compile(r"^_*(epoll_\w*wait|poll|ppoll|select|pselect)\d*$"), _EVENTS),
+    (re.compile(r"^_*accept4?$"), _CONNECTION),
+    (re.compile(r"^_*(wait[34]?|waitpid|waitid)$"), _PROCESS),
+    (re.compile(r"^_*connect$"), "connecting"),
+    (re.compile(r"^_*(libc_)?(read|pread\w*|readv|recv\w*|getline|fgets)$"), _READ),
+    (re.compile(r"^_*(libc_)?(write|pwrite\w*|writev|send\w*)$"), _WRITE),
+    (re.compile(r"sigwait|sigtimedwait|^_*(pause|sigsuspend)$"), _SIGNAL),
 )
 _SYSCALLS = {
-    "read": "reading", "readv": "reading", "pread64": "reading", "recvfrom": "reading", "recvmsg": "reading",
-    "write": "writing", "writev": "writing", "pwrite64": "writing", "sendto": "writing", "sendmsg": "writing",
-    "poll": "waiting for events", "ppoll": "waiting for events", "select": "waiting for events",
-    "pselect6": "waiting for events", "epoll_wait": "waiting for events", "epoll_pwait": "waiting for events",
-    "epoll_pwait2": "waiting for events", "accept": "waiting for a connection", "accept4": "waiting for a connection",
-    "nanosleep": "sleeping", "clock_nanosleep": "sleeping", "wait4": "waiting for a process to end",
-    "waitid": "waiting for a process to end", "connect": "connecting", "futex": "waiting for a lock or condition",
-    "rt_sigtimedwait": "waiting for a signal", "pause": "waiting for a signal", "flock": "waiting for a file lock",
-    "fcntl": "waiting for a file lock", "fsync": "writing to the disk", "fdatasync": "writing to the disk",
-}  # fmt: skip
-_FILE_WORDS = {"reading": "reading from", "writing": "writing to"}
+    **dict.fromkeys(("read", "readv", "pread64", "recvfrom", "recvmsg"), _READ),
+    **dict.fromkeys(("write", "writev", "pwrite64", "sendto", "sendmsg"), _WRITE),
+    **dict.fromkeys(
+        ("poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2"), _EVENTS
+    ),
+    **dict.fromkeys(("accept", "accept4"), _CONNECTION),
+    **dict.fromkeys(("nanosleep", "clock_nanosleep"), _SLEEP),
+    **dict.fromkeys(("wait4", "waitid"), _PROCESS),
+    **dict.fromkeys(("rt_sigtimedwait", "rt_sigsuspend", "pause"), _SIGNAL),
+    **dict.fromkeys(("flock", "fcntl"), _FILE_LOCK),
+    **dict.fromkeys(("fsync", "fdatasync", "sync_file_range"), _DISK),
+    "connect": "connecting",
+    "futex": "waiting for a lock or a condition",
+}
+_WITH_FILE = {_READ: "reading from", _WRITE: "writing to"}
 
 
 def doing(frames: Sequence[Frame], kernel: KernelThread | None) -> str:
@@ -114,7 +138,7 @@ def doing(frames: Sequence[Frame], kernel: KernelThread | None) -> str:
     words = _python_wait(frames) or _native_wait(frames)
     if not words and syscall:
         words = _SYSCALLS.get(syscall.name, f"in {syscall.name}")
-    if syscall and syscall.file and (verb := _FILE_WORDS.get(_SYSCALLS.get(syscall.name, ""))):
+    if syscall and syscall.file and (verb := _WITH_FILE.get(_SYSCALLS.get(syscall.name, ""))):
         descriptor = f" (fd {syscall.arguments[0]})" if syscall.arguments else ""
         return f"{verb} {syscall.file}{descriptor}"
     if not words and kernel and kernel.state == "D":

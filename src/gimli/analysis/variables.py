@@ -7,6 +7,7 @@ what cannot be read says so in its place, and does not take its neighbours with 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import drgn
@@ -29,14 +30,20 @@ _COMPOUND = {TypeKind.STRUCT, TypeKind.UNION, TypeKind.CLASS}
 UNREADABLE = Exception
 
 
-def variables_of(frame: StackFrame) -> tuple[Variable, ...]:
-    """Arguments and locals of a frame, formatted, in the order of the debug information."""
+def variables_of(frame: StackFrame, *, arguments_only: bool) -> tuple[Variable, ...]:
+    """Variables of a frame, formatted, in the order of the debug information.
+
+    Args:
+        frame: a frame whose function has debug information.
+        arguments_only: leave the locals out, as for the C library, whose arguments alone tell something.
+    """
     try:
         names = frame.locals()
     except UNREADABLE:
         return ()
     arguments = _argument_names(frame)
-    made = (_variable(frame, name, argument=name in arguments) for name in names[:_VARIABLES_MAX])
+    wanted = [name for name in names if name in arguments] if arguments_only else names
+    made = (_variable(frame, name, argument=name in arguments) for name in wanted[:_VARIABLES_MAX])
     return tuple(each for each in made if each is not None)
 
 
@@ -128,15 +135,9 @@ def _format_array(found: Object, kind: drgn.Type, depth: int, *, follow: bool) -
     element = _unaliased(kind.type)
     length = kind.length or 0
     if element.kind == TypeKind.INT and element.name in _CHARACTERS:
-        raw = (
-            bytes(found.read_().to_bytes_())
-            if length <= 4 * _STRING_BYTES_MAX
-            else _read_bytes(found, _STRING_BYTES_MAX)
-        )
-        return _quote(
-            raw.split(b"\0", 1)[0][:_STRING_BYTES_MAX],
-            more=length > 4 * _STRING_BYTES_MAX and b"\0" not in raw,
-        )
+        raw = _array_bytes(found, min(length, _STRING_BYTES_MAX))
+        text, end, _ = raw.partition(b"\0")
+        return _quote(text, more=not end and length > _STRING_BYTES_MAX)
     if depth >= _DEPTH_MAX:
         return "{…}"
     shown = [
@@ -175,17 +176,28 @@ def _format_pointer(found: Object, kind: drgn.Type, depth: int, *, follow: bool)
         text += f" <{symbol}>"
     if not follow or target.kind in {TypeKind.VOID, TypeKind.FUNCTION}:
         return text
-    return f"{text} -> {_format(found[0], depth=depth + 1, follow=target.kind == TypeKind.POINTER and depth == 0)}"
+    is_pointer = target.kind == TypeKind.POINTER  # of `char **` the string is what matters
+    return f"{text} -> {_format(found[0], depth=depth + 1, follow=is_pointer and depth == 0)}"
 
 
 def symbol_at(program: drgn.Program, address: int) -> str:
-    """``table`` or ``table+16``, or nothing."""
+    """``table`` or ``table+16``; without a symbol, as ``libpq.so.5+0x1f40``; outside of files, nothing."""
     try:
         symbol = program.symbol(address)
     except LookupError:
-        return ""
+        return place_in_module(program, address)
     distance = address - symbol.address
     return symbol.name if distance == 0 else f"{symbol.name}+{distance}"
+
+
+def place_in_module(program: drgn.Program, address: int) -> str:
+    """An address that stays the same from run to run: the file and the distance from its start."""
+    try:
+        module = program.module(address)
+    except LookupError:
+        return ""
+    start = min((low for low, _ in module.address_ranges or ()), default=0)
+    return f"{os.path.basename(module.name)}+{address - start:#x}" if start else ""
 
 
 def _format_enum(found: Object, kind: drgn.Type) -> str:
@@ -235,7 +247,10 @@ def read_c_string(program: drgn.Program, address: int, bytes_max: int) -> tuple[
     return found, True
 
 
-def _read_bytes(found: Object, count: int) -> bytes:
+def _array_bytes(found: Object, count: int) -> bytes:
+    """The first bytes of an array: an array in registers has no address, but is small."""
+    if found.address_ is None:
+        return bytes(found.to_bytes_())[:count]
     return bytes(found.prog_.read(found.address_, count))
 
 

@@ -120,6 +120,7 @@ def build_image(
     threads: Sequence[Registers],
     kept: Sequence[Kept],
     auxv: bytes,
+    signo: int = 0,
 ) -> Image:
     """Everything of a core file but its memory.
 
@@ -129,9 +130,10 @@ def build_image(
         threads: the faulting one first: debuggers select the first one.
         kept: one per mapping, in order of address.
         auxv: /proc/PID/auxv.
+        signo: the signal that it ended by, or 0.
     """
     segments = plan_segments(kept)
-    notes = pack_notes(process, threads, [item.mapping for item in kept], auxv)
+    notes = pack_notes(process, threads, [item.mapping for item in kept], auxv, signo)
     return place(architecture, segments, notes, [run for item in kept for run in item.runs])
 
 
@@ -231,12 +233,16 @@ def _extents(
 
 
 def pack_notes(
-    process: ProcessIds, threads: Sequence[Registers], mappings: Iterable[Mapping], auxv: bytes
+    process: ProcessIds,
+    threads: Sequence[Registers],
+    mappings: Iterable[Mapping],
+    auxv: bytes,
+    signo: int = 0,
 ) -> bytes:
     """The PT_NOTE segment: the first thread's notes, with the process' own among them, then the others'."""
     notes = []
     for index, thread in enumerate(threads):
-        notes.append(pack_note(b"CORE", NT_PRSTATUS, _pack_prstatus(process, thread)))
+        notes.append(pack_note(b"CORE", NT_PRSTATUS, _pack_prstatus(process, thread, signo)))
         if index == 0:
             notes.append(pack_note(b"CORE", NT_PRPSINFO, _pack_prpsinfo(process)))
         notes.append(pack_note(b"CORE", NT_SIGINFO, thread.siginfo))
@@ -284,12 +290,14 @@ def unpack_notes(notes: bytes) -> list[tuple[bytes, int, bytes]]:
     return found
 
 
-def _pack_prstatus(process: ProcessIds, thread: Registers) -> bytes:
+def _pack_prstatus(process: ProcessIds, thread: Registers, signo: int) -> bytes:
     head = _PRSTATUS_HEAD.pack(
-        thread.signo,
+        signo,
         0,
         0,
-        thread.signo,  # pr_cursig: what debuggers print as the signal that ended it
+        # pr_cursig: the signal that ended the process, in every thread as the kernel has it; gdb on x86-64
+        # prints the last one it meets.
+        signo,
         0,
         0,
         thread.tid,

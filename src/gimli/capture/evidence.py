@@ -94,6 +94,7 @@ def _write_core(path: str, snapshot: Snapshot) -> tuple[dict[str, object], int]:
         snapshot.registers,
         snapshot.selection.kept,
         snapshot.process.auxv,
+        snapshot.signo,
     )
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -20,7 +20,7 @@ import os
 import time
 
 from gimli.capture import procfs
-from gimli.capture.registers import SIGINFO_BYTES, Registers
+from gimli.capture.registers import NT_X86_XSTATE, SIGINFO_BYTES, Registers, without_unused_amx
 from gimli.errors import CaptureRefused, ProcessVanished
 
 TYPE_CHECKING = False
@@ -183,6 +183,8 @@ class Held:
                 sets[kind] = self._register_set(tid, kind)
             except OSError:  # a register set this machine does not have
                 continue
+        if NT_X86_XSTATE in sets:
+            sets[NT_X86_XSTATE] = without_unused_amx(sets[NT_X86_XSTATE])
         return sets
 
     def _siginfo(self, tid: int) -> bytes:

@@ -36,7 +36,9 @@ _X86_GREGS = (
 )  # fmt: skip
 _X86_USER_CS = frozenset({0x23, 0x33})
 _X86_XSTATE_BV = 512  # offset of the bit map of valid components in an XSAVE area
-_X86_LEGACY_BYTES = 464  # x87 and SSE; from here on the kernel's own words (XCR0)
+_X86_LEGACY_BYTES = 464  # x87 and SSE; from here on the kernel's own words, first XCR0
+_X86_AMX_STATES = 3 << 17  # XTILECFG and XTILEDATA
+_X86_WITHOUT_AMX_BYTES = 2696  # the end of PKRU, on every machine that has AMX
 
 
 @value
@@ -77,7 +79,6 @@ class Registers:
     sets: dict[int, bytes]
     """The further register sets by NT_ number."""
     siginfo: bytes = bytes(SIGINFO_BYTES)
-    signo: int = 0
 
 
 def stack_pointer(architecture: Architecture, general: bytes) -> int:
@@ -162,6 +163,23 @@ def with_x86_fpregs(thread: Registers, fpregs: bytes) -> Registers:
             )
         )
     return replace(thread, sets=sets)
+
+
+def without_unused_amx(xstate: bytes) -> bytes:
+    """An XSAVE area without the 8 KB of AMX tiles, if the thread uses none.
+
+    As most threads do not: it is 8 MB in the core of a thousand threads, and gdb before 14 warns of every
+    one of them that its size is not what it expected.
+    """
+    if len(xstate) < _X86_WITHOUT_AMX_BYTES:
+        return xstate
+    enabled, *_ = _U64.unpack_from(xstate, _X86_LEGACY_BYTES)
+    valid, *_ = _U64.unpack_from(xstate, _X86_XSTATE_BV)
+    if not enabled & _X86_AMX_STATES or valid & _X86_AMX_STATES:
+        return xstate
+    kept = bytearray(xstate[:_X86_WITHOUT_AMX_BYTES])
+    _U64.pack_into(kept, _X86_LEGACY_BYTES, enabled & ~_X86_AMX_STATES)
+    return bytes(kept)
 
 
 def pack_siginfo(signo: int, code: int, address: int) -> bytes:

@@ -172,14 +172,12 @@ def _read_registers(request: Request, snapshot: Snapshot, held: ptrace.Held) -> 
         if (registers := held.registers(tid, architecture)) is not None:
             snapshot.registers.append(registers)
     if not snapshot.registers:
-        raise ptrace.vanished(request.pid)
+        raise _not_stopping(request) if held.late else ptrace.vanished(request.pid)
     snapshot.live_registers = list(snapshot.registers)
     snapshot.stack_pointers = [stack_pointer(architecture, thread.general) for thread in snapshot.registers]
     if request.crash is not None and snapshot.crash_tid == snapshot.registers[0].tid:
         snapshot.registers[0] = _at_fault(request.pid, request.crash, snapshot)
         snapshot.stack_pointers.append(stack_pointer(architecture, snapshot.registers[0].general))
-    elif request.signal:
-        snapshot.registers[0] = replace(snapshot.registers[0], signo=request.signal)
 
 
 def _crash_tid(request: Request, held: ptrace.Held) -> int | None:
@@ -202,7 +200,7 @@ def _at_fault(pid: int, crash: CrashRecord, snapshot: Snapshot) -> Registers:
     live = snapshot.registers[0]
     assert architecture is not None
     snapshot.siginfo = _siginfo(pid, crash, snapshot)
-    live = replace(live, signo=crash.signo, siginfo=snapshot.siginfo)
+    live = replace(live, siginfo=snapshot.siginfo)
     ucontext = read_memory(pid, crash.ucontext + architecture.ucontext_offset, architecture.ucontext_bytes)
     fault = registers_of_fault(architecture, live, ucontext)
     if fault is None:
@@ -267,6 +265,14 @@ def _select(request: Request, snapshot: Snapshot, mappings: list[Mapping], pagem
             f"{request.cap_bytes >> 20} MB each: variables that point into the rest cannot be read."
         )
     return selection
+
+
+def _not_stopping(request: Request) -> CaptureRefused:
+    return CaptureRefused(
+        f"cannot stop pid {request.pid}",
+        why=f"no thread stopped within {request.stop_timeout_s:g} s: all are in an uninterruptible sleep",
+        fix="see what the kernel waits for, often a disk or a file server: the report's threads have their wchan",
+    )
 
 
 def _failure(pid: int, error: OSError) -> GimliError:

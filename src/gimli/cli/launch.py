@@ -149,6 +149,14 @@ def detach(told: config.Monitor) -> int:
 
 def _hand_over(told: config.Monitor) -> int:
     """The configuration in an inheritable memfd."""
+    _fill_standard_descriptors()
     fd = os.memfd_create("gimli-config", 0)
     os.write(fd, config.pack(told))
     return fd
+
+
+def _fill_standard_descriptors() -> None:
+    """A closed one becomes /dev/null: a file of the monitor's must not get its number, and the output."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        os.set_inheritable(fd, True)
+    os.close(fd)

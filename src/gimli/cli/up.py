@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from gimli import paths
@@ -23,7 +25,7 @@ def command(*, path: str, detach: bool, state_dir: str | None) -> None:
     command = ["gunicorn", "shop:app"]
     watchdog = "30s"
     """  # noqa: D301 - \b is click's mark for a paragraph that is not wrapped
-    state = state_dir or paths.state_dir()
+    state = os.path.abspath(state_dir) if state_dir else paths.state_dir()
     services = load(path, state)
     told = launch.monitor_config(services, instance="up", state_dir=state, foreground=False)
     if detach:

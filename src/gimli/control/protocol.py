@@ -22,7 +22,8 @@ CALLS = frozenset({"ps", "start", "stop", "restart", "signal", "logs", "events",
 
 def pack(message: dict[str, Any]) -> bytes:
     """One message as its line."""
-    return json.dumps(message, ensure_ascii=False).encode() + b"\n"
+    # A name that is not UTF-8 has lone surrogates here: backslashreplace writes them as JSON's own escapes.
+    return json.dumps(message, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def parse_request(line: bytes) -> dict[str, Any]:
@@ -41,8 +42,9 @@ def parse_request(line: bytes) -> dict[str, Any]:
         raise PeerError("request is not a JSON object", why=f"it is a {type(request).__name__}")
     if request.get("schema") != SCHEMA:
         raise PeerError(f"request has schema {request.get('schema')!r}", why=f"this monitor speaks {SCHEMA}")
-    if request.get("call") not in CALLS:
-        raise PeerError(f"unknown call {request.get('call')!r}", why=f"known: {', '.join(sorted(CALLS))}")
+    call = request.get("call")
+    if not isinstance(call, str) or call not in CALLS:
+        raise PeerError(f"unknown call {call!r}", why=f"known: {', '.join(sorted(CALLS))}")
     return request
 
 

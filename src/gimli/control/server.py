@@ -29,11 +29,15 @@ if TYPE_CHECKING:
         def forget(self, fd: int) -> None:
             """Stop watching."""
 
+        def after(self, delay_s: float, callback: Callable[[], None]) -> object:
+            """Call back once, later."""
+
 
 _READ = 1  # EPOLLIN
 _WRITE = 4  # EPOLLOUT
 _UNSENT_BYTES_MAX = 4_000_000
 _CONNECTIONS_MAX = 64
+_ACCEPT_PAUSE_S = 1.0
 
 
 class Connection:
@@ -49,6 +53,8 @@ class Connection:
 
     def send(self, message: dict[str, Any], *, last: bool = False) -> None:
         """Send one line; ``last`` closes the connection when it has been taken."""
+        if self._peer.fileno() < 0:
+            return
         self._ending = self._ending or last
         self._unsent += protocol.pack(message)
         if len(self._unsent) > _UNSENT_BYTES_MAX:
@@ -161,7 +167,12 @@ class Server:
     def _accept(self, _: int) -> None:
         try:
             peer, _address = self._listener.accept()
+        except BlockingIOError:
+            return
         except OSError:
+            # No descriptors left. The client stays in the queue, and would wake the loop without end.
+            self.loop.forget(self._listener.fileno())
+            self.loop.after(_ACCEPT_PAUSE_S, self._listen_again)
             return
         if len(self._connections) >= _CONNECTIONS_MAX:
             peer.close()
@@ -170,6 +181,10 @@ class Server:
         connection = Connection(self, peer)
         self._connections.add(connection)
         self.loop.watch(peer.fileno(), connection.ready)
+
+    def _listen_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self.loop.watch(self._listener.fileno(), self._accept)
 
 
 def listen(path: str, kind: socket.SocketKind, *, mode: int) -> socket.socket:

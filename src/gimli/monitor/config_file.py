@@ -219,6 +219,8 @@ def _command(written: Any, base: str) -> tuple[str, ...]:
 def _texts(written: Any) -> tuple[str, ...]:
     if not isinstance(written, list) or not all(isinstance(item, str) for item in written):
         raise UsageError(f"expected a list of texts, got {_shape(written)}")
+    if any("\0" in item for item in written):
+        raise UsageError("a text with a NUL cannot be an argument")
     return tuple(written)
 
 

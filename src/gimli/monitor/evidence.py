@@ -108,8 +108,8 @@ class Helper:
                 return
             *lines, self._received = (self._received + data).split(b"\n")
             for line in lines:
-                message = json.loads(line)
-                self._on_message(message)
+                if message := _parse_message(line):
+                    self._on_message(message)
 
     def _expire(self) -> None:
         self._timed_out = True
@@ -136,6 +136,15 @@ class Helper:
             return ""
         how = "exit" if ended.si_code == os.CLD_EXITED else "signal"
         return f"it ended by {how} {ended.si_status}" + (f": {complaint}" if complaint else "")
+
+
+def _parse_message(line: bytes) -> dict[str, Any] | None:
+    """A helper's message, or None: a library in it may print something of its own."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
 
 
 class Evidence:

@@ -19,6 +19,10 @@ READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
 
+_SLEEP_S_MAX = 86_400.0
+"""epoll takes 24 days at most; a pulse may have an interval of centuries."""
+
+
 class Deadline:
     """A callback at a time. ``cancel`` forgets it; it stays in the heap until its time, and does nothing."""
 
@@ -43,6 +47,7 @@ class Loop:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._deadlines: list[Deadline] = []
+        self._forgotten: set[int] = set()
 
     def watch(self, fd: int, callback: Callable[[int], None], events: int = READ) -> None:
         """Call ``callback(events)`` whenever ``fd`` is ready, until :meth:`forget`."""
@@ -57,6 +62,7 @@ class Loop:
         """Stop watching ``fd``; to be called before it is closed."""
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._forgotten.add(fd)
 
     def at(self, at_ns: int, callback: Callable[[], None]) -> Deadline:
         """Call ``callback`` once, at ``at_ns`` on CLOCK_MONOTONIC or as soon after as possible."""
@@ -70,9 +76,11 @@ class Loop:
 
     def run_once(self) -> None:
         """Sleep until something happens, and handle all of it."""
-        for fd, events in self._epoll.poll(self._timeout_s()):
-            # An earlier callback of this batch may have closed it.
-            if callback := self._callbacks.get(fd):
+        ready = self._epoll.poll(self._timeout_s())
+        self._forgotten.clear()
+        for fd, events in ready:
+            # An earlier callback of this batch may have closed it, and its number may be another's by now.
+            if fd not in self._forgotten and (callback := self._callbacks.get(fd)):
                 callback(events)
         now_ns = clock.monotonic_ns()
         while self._deadlines and self._deadlines[0].at_ns <= now_ns:
@@ -84,4 +92,5 @@ class Loop:
             heapq.heappop(self._deadlines)
         if not self._deadlines:
             return None
-        return max(0, self._deadlines[0].at_ns - clock.monotonic_ns()) / clock.NANOSECONDS
+        wait_s = (self._deadlines[0].at_ns - clock.monotonic_ns()) / clock.NANOSECONDS
+        return min(max(0.0, wait_s), _SLEEP_S_MAX)

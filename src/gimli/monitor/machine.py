@@ -297,6 +297,10 @@ def _wish_down(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
     return replace(child, wish=Wish.DOWN), ()
 
 
+def _take_back_stop(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
+    return replace(child, wish=Wish.UP if child.wish is Wish.DOWN else child.wish), ()
+
+
 def _wish_again(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
     return replace(child, wish=Wish.AGAIN), ()
 
@@ -312,7 +316,8 @@ def _kill(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
 
 def _ended(child: Child, status: ExitStatus) -> tuple[Child, tuple[Action, ...]]:
     told = _tell("exited", pid=child.pid, status=str(status), code=status.code, signo=status.signo)
-    record = (RecordDeath(status.signo),) if status.is_fault and status.signo and not child.reason else ()
+    is_news = status.is_fault and child.reason not in {"crash", "hang"}
+    record = (RecordDeath(status.signo),) if status.signo and is_news else ()
     changed = replace(child, pid=0, last_status=status)
     return changed, (Disarm(Timer.STOP), Disarm(Timer.HEALTHY), told, *record)
 
@@ -446,7 +451,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         **ignored(State.RUNNING, RestartDue, StopExpired, because="disarmed; a late one means nothing"),
     },
     State.CAPTURING: {
-        **ignored(State.CAPTURING, StartWanted, because="it is up"),
+        StartWanted: Row(State.CAPTURING, _take_back_stop, "it is up; a stop that waits is taken back"),
         StopWanted: Row(State.CAPTURING, _wish_down, "a snapshot takes bounded time; the stop follows it"),
         RestartWanted: Row(State.CAPTURING, _wish_again, "likewise"),
         **ignored(

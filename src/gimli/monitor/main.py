@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from gimli.errors import GimliError, explain
+from gimli.errors import GimliError, StoreError, explain
 from gimli.monitor import config
 from gimli.monitor.runtime import Monitor
 
@@ -24,6 +24,8 @@ def main() -> int:
         monitor = Monitor(told)
     except GimliError as error:
         return _refuse(error, ready_fd)
+    except OSError as error:
+        return _refuse(StoreError(f"cannot use {told.instance_dir}", why=str(error)), ready_fd)
     if ready_fd >= 0:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)

@@ -52,6 +52,10 @@ def describe(entry: dict[str, Any]) -> str:
             return f"report {entry['report']}: {entry['summary']}   (gimli show {entry['report']})"
         case "analysis-failed":
             return f"report {entry['report']} stays raw: {entry['why']}"
+        case "internal-error":
+            return f"internal error, please report it: {entry['traceback']}"
+        case "crash-refused":
+            return f"no snapshot of pid {entry['pid']} for {service}: {entry['why']}"
         case "heartbeat-damaged":
             return f"{service}: {entry['what']}: {entry['why']}; {entry['fix']}"
         case _:

@@ -6,6 +6,7 @@ when that has become impossible; the caller's patience is bounded on the caller'
 
 from __future__ import annotations
 
+import codecs
 import os
 
 from gimli import process, status
@@ -13,7 +14,7 @@ from gimli.control import protocol
 from gimli.errors import GimliError, PeerError, UnknownService
 from gimli.logs import last_lines
 from gimli.monitor import events
-from gimli.monitor.machine import State
+from gimli.monitor.machine import State, Wish
 from gimli.monitor.service import refuse_snapshot
 
 TYPE_CHECKING = False
@@ -136,28 +137,32 @@ class Requests:
         text = b"".join(lines).decode(errors="replace")
         if not request.get("follow"):
             return {"text": text}
-        connection.send({"ok": True, "text": text})
+        # A read may end in the middle of a character; its rest comes with the next one.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
         def follow(data: bytes) -> None:
-            connection.send({"ok": True, "text": data.decode(errors="replace")})
+            connection.send({"ok": True, "text": decoder.decode(data)})
 
+        # Before anything is sent: sending may find the client gone, and close.
         followers = service.output.followers
         followers.append(follow)
         connection.on_close.append(lambda: followers.remove(follow))
+        connection.send({"ok": True, "text": text})
         return None
 
     def _events(self, request: dict[str, Any], connection: Connection) -> Answer:
         """The events to come; those past are read from the journal's file, whose path is told first."""
         journal = self._monitor.journal
-        connection.send({"ok": True, "journal": os.path.abspath(journal.path)})
-        wanted = request.get("service")
+        wanted = None if request.get("service") is None else protocol.text_argument(request, "service")
 
         def follow(entry: dict[str, Any]) -> None:
             if wanted is None or entry["service"] in {wanted, None}:
                 connection.send({"ok": True, "entry": entry})
 
+        # Before anything is sent: sending may find the client gone, and close.
         journal.subscribers.append(follow)
         connection.on_close.append(lambda: journal.subscribers.remove(follow))
+        connection.send({"ok": True, "journal": os.path.abspath(journal.path)})
         return None
 
     def _shutdown(self, _request: dict[str, Any], connection: Connection) -> Answer:
@@ -169,16 +174,18 @@ class Requests:
 
 def _is_up(service: Supervised) -> Answer:
     backs_off = service.child.state is State.BACKOFF and service.child.failures
-    if service.child.state is State.FAILED or backs_off:
+    if service.child.state in {State.DOWN, State.FAILED} or backs_off:
         raise GimliError(
             f"{service.config.name} did not start",
-            why=service.child.because,
+            why=service.child.because or f"it is {service.child.state.value}",
             fix=f"gimli events {service.config.name}",
         )
     return {"pid": service.pid} if service.child.state is State.RUNNING else None
 
 
 def _is_down(service: Supervised) -> Answer:
+    if service.child.wish is not Wish.DOWN:
+        raise GimliError(f"{service.config.name} does not stay down", why="it was asked to start meanwhile")
     return {} if service.child.state in {State.DOWN, State.FAILED} else None
 
 

@@ -37,6 +37,7 @@ BELL_NAME = "bell"
 LOCK_NAME = "lock"
 _RING_BYTES_MAX = 256
 _RINGS_AT_ONCE = 256
+_INTERNAL_ERRORS_MAX = 20
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
@@ -59,6 +60,7 @@ class Monitor:
         self._bell = listen(os.path.join(told.instance_dir, BELL_NAME), socket.SOCK_DGRAM, mode=0o666)
         self._signals = SignalReader()
         self.is_ending = False
+        self._internal_errors = 0
         self.requests = Requests(self)
         self._control = Server(self.loop, os.path.join(told.instance_dir, CONTROL_NAME), self.requests.handle)
         site = Site(
@@ -88,7 +90,7 @@ class Monitor:
             if service.config.autostart:
                 service.handle(events.StartWanted())
         while not self._is_over():
-            self.loop.run_once()
+            self._run_once()
         status = self._exit_status()
         self.journal.record("monitor-ended", pid=os.getpid(), status=status)
         self._close()
@@ -105,6 +107,22 @@ class Monitor:
         """The monitor as ``gimli ps`` shows it."""
         services = tuple(service.status() for service in self.services.values())
         return MonitorStatus(os.getpid(), self.told.instance, self.started, 0, services)
+
+    def _run_once(self) -> None:
+        """One round of the loop; the last line of defence against a bug of ours.
+
+        A monitor that falls leaves its services unwatched, so it records the bug and goes on; one that
+        keeps failing would only burn CPU, so it ends in order.
+        """
+        try:
+            self.loop.run_once()
+        except Exception:  # noqa: BLE001 - whatever it is, the services are worth more
+            import traceback  # noqa: PLC0415 - 9 ms and 1 MB that a monitor without bugs never needs
+
+            self._internal_errors += 1
+            self.journal.record("internal-error", traceback=traceback.format_exc())
+            if self._internal_errors == _INTERNAL_ERRORS_MAX:
+                self.shut_down(f"{_INTERNAL_ERRORS_MAX} internal errors; see: gimli events")
 
     def _prepare_directories(self) -> None:
         paths.make_private_dir(self.told.state_dir)
@@ -194,6 +212,17 @@ def _lock(path: str, instance: str) -> int:
             why=f"pid {holder} holds {path}",
             fix="see: gimli ps; choose another name with --name, or end it with: gimli down",
         ) from error
+    if not _is_still_at(fd, path):
+        # Its holder ended between our open and our lock, and took the file away: that lock holds nobody off.
+        os.close(fd)
+        return _lock(path, instance)
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
+
+
+def _is_still_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False

@@ -124,15 +124,28 @@ class Supervised:
             self.handle(_BEATS[self._memory.state]())
         if page.crash and page.request != self._answered_request:
             self._answered_request = page.request
-            is_own = page.crash.pid == self._spawned.pid
-            self.handle(events.CrashReported(page.crash) if is_own else events.WorkerCrashed(page.crash))
+            self._crash_asked(page.crash)
         self._watch()
+
+    def _crash_asked(self, crash: heartbeat.Crash) -> None:
+        """The page names a pid, and a program may write any there: only its own descendants are captured."""
+        assert self._spawned is not None
+        if crash.pid == self._spawned.pid:
+            self.handle(events.CrashReported(crash))
+        elif process.belongs_to(crash.pid, self._spawned.pid):
+            self.handle(events.WorkerCrashed(crash))
+        else:
+            self._tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
+            self.page.release()
 
     def stopped_itself(self) -> None:
         """The original library's crash protocol: USR2 to the monitor, then STOP to itself."""
         if not self._spawned or not self._asked_by_signal:
             return
-        stopped = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WSTOPPED | os.WNOHANG)
+        try:
+            stopped = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return  # it has ended, and cannot stop any more; its exit is on its way
         if stopped is None:
             return
         self._asked_by_signal = False
@@ -252,7 +265,8 @@ class Supervised:
     def _released(self, pid: int) -> None:
         """A capture is over, and the process it was of may go on; or is already another one."""
         self._capturing_pids.discard(pid)
-        if waiting := self._capture_waiting:
+        waiting = self._capture_waiting
+        if waiting and waiting["pid"] == pid:
             self._capture_waiting = None
             self._capture_now(waiting)
             return
@@ -306,7 +320,6 @@ class Supervised:
 
     def _spawn(self) -> None:
         assert self._spawned is None, "a second instance"
-        self.page.reset()
         self._answered_request = 0
         self._page_was_intact = True
         self._asked_by_signal = False
@@ -320,9 +333,11 @@ class Supervised:
             self._site.descriptors,
         )
         try:
+            self.page.reset()
             self._spawned = spawn.spawn(self.config, around)
         except OSError as error:
-            self._events.append(machine.judge_spawn_failure(self.child, f"fork: {error.strerror}"))
+            why = f"cannot start: {error.strerror or error}"
+            self._events.append(machine.judge_spawn_failure(self.child, why))
             return
         self._site.loop.watch(self._spawned.exec_fd, self._exec_decided)
         self._site.loop.watch(self._spawned.pidfd, self._exited)
@@ -332,11 +347,20 @@ class Supervised:
             return
         try:
             if group:
-                os.killpg(self._spawned.pid, signo)
-            else:
-                signal.pidfd_send_signal(self._spawned.pidfd, signo)
+                self._kill_group(signo)
+            signal.pidfd_send_signal(self._spawned.pidfd, signo)
         except ProcessLookupError:
             pass  # it has ended by itself; its exit is on its way
+        except PermissionError:
+            why = "it runs as another user"
+            self._tell("not-sent", signal=process.signal_name(signo), pid=self.pid, why=why)
+
+    def _kill_group(self, signo: int) -> None:
+        assert self._spawned is not None
+        try:
+            os.killpg(self._spawned.pid, signo)
+        except (ProcessLookupError, PermissionError):
+            return  # before its setsid it has no group; and it may hold processes of other users
 
     def _capture(self, reason: str, crash: heartbeat.Crash | None, hang: events.HeartbeatLate | None) -> None:
         assert self._spawned is not None

@@ -85,12 +85,26 @@ def spawn(service: Service, around: Surroundings) -> Spawned:
         pid = os.fork()
         if pid == 0:
             _become(service, around, told, exec_status_fd)
-    except BaseException:
+        return Spawned(pid, _watchable(pid), exec_fd)
+    except OSError:
         os.close(exec_fd)
         raise
     finally:
         os.close(exec_status_fd)
-    return Spawned(pid, os.pidfd_open(pid), exec_fd)
+
+
+def _watchable(pid: int) -> int:
+    """A pidfd. A child that cannot be watched must not live: it would be a second copy later.
+
+    Raises:
+        OSError: there are no descriptors left; the child is gone.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _become(service: Service, around: Surroundings, told: dict[str, str], exec_status_fd: int) -> NoReturn:

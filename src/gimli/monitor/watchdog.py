@@ -105,11 +105,16 @@ def look(memory: Memory, page: heartbeat.Page, intervals: Intervals, now_ns: int
 def must_look_by(memory: Memory, page: heartbeat.Page, intervals: Intervals, now_ns: int) -> int | None:
     """When to look again though no deadline has come: only for the original library, which rings no bell.
 
-    It may go from starting to running unseen; a look per interval bounds what that costs.
+    It may go from starting to running unseen; a look per interval bounds what that costs. It may even begin
+    to beat unseen: a program without a heartbeat is looked at ever more rarely, each time after as long as it
+    has run.
     """
-    if page.library != heartbeat.LIBRARY_NONE or memory.state == heartbeat.NOT_SUPPORTED:
+    if page.library != heartbeat.LIBRARY_NONE:
         return None
-    return now_ns + round(intervals.watchdog_s * _NS)
+    interval_ns = round(intervals.watchdog_s * _NS)
+    if memory.state == heartbeat.NOT_SUPPORTED:
+        return now_ns + max(interval_ns, now_ns - memory.since_ns)
+    return now_ns + interval_ns
 
 
 def _stamp(pulse: heartbeat.Pulse, now_ns: int) -> int:

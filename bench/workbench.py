@@ -1,0 +1,214 @@
+"""Where do the subjects work, and who cleans up?
+
+A directory of its own per run, everything compiled and started in it, and nothing left behind: whatever
+this process has started, and what that has started in turn, is ended with it. It makes itself their reaper,
+so that a daemon which loses its parent stays ours to end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from gimli import journal
+from gimli.cli.library import compiler_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Any, Self
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = os.path.join(HERE, "programs")
+GIMLI = os.path.join(os.path.dirname(sys.executable), "gimli")
+PATIENCE_S = 30.0
+_LOOK_EVERY_S = 0.002
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Unmeasurable(Exception):  # noqa: N818 - it says what happened
+    """Something that a subject needs is not here, or did not happen; the text says what."""
+
+
+class Workbench:
+    """One run's directory and processes."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="gimli-bench-")
+        self._made = 0
+
+    def __enter__(self) -> Self:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end_descendants()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def place(self, name: str) -> str:
+        """A new directory; its path is short, for sockets are made in it."""
+        self._made += 1
+        path = os.path.join(self.directory, f"{self._made}-{name}")
+        os.mkdir(path)
+        return path
+
+    def compiled(self, name: str) -> str:
+        """A program of ``bench/programs``, linked with libgimli."""
+        program = os.path.join(self.directory, name)
+        if not os.path.exists(program):
+            source = os.path.join(PROGRAMS, f"{name}.c")
+            flags = f"{compiler_flags('cflags')} {compiler_flags('libs')}".split()
+            compiler = shutil.which("cc")
+            if compiler is None:
+                raise Unmeasurable("there is no C compiler: apt install gcc libc6-dev")
+            subprocess.run(
+                [compiler, "-g", "-O2", "-pthread", "-Wall", "-o", program, source, *flags], check=True
+            )
+        return program
+
+
+class Up:
+    """A ``gimli up`` in a place of its own.
+
+    Args:
+        place: an empty directory.
+        services: by name, the lines of its table in gimli.toml.
+    """
+
+    def __init__(self, place: str, services: Mapping[str, str]) -> None:
+        self.place = place
+        self.state_dir = os.path.join(place, "state")
+        self._journal_path = os.path.join(self.state_dir, "journal", "up.jsonl")
+        file = os.path.join(place, "gimli.toml")
+        with open(file, "w", encoding="utf-8") as config:
+            config.writelines(f"[service.{name}]\n{lines}\n" for name, lines in services.items())
+        self.started_ns = time.monotonic_ns()
+        self.process = start(
+            [GIMLI, "up", "-f", file],
+            place,
+            GIMLI_STATE_DIR=self.state_dir,
+            GIMLI_RUNTIME_DIR=os.path.join(place, "run"),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end(self.process)
+
+    def events(self, service: str | None = None) -> Iterator[dict[str, Any]]:
+        """The journal up to now, of one service or of all."""
+        for entry in journal.read(self._journal_path):
+            if service is None or entry["service"] == service:
+                yield entry
+
+    def wait_for_event(self, service: str, *names: str, after_ns: int = 0) -> dict[str, Any]:
+        """The first event of one of these names.
+
+        Raises:
+            Unmeasurable: there was none.
+        """
+
+        def look() -> dict[str, Any] | None:
+            if self.process.poll() is not None:
+                raise Unmeasurable(f"the monitor has ended with {self.process.returncode}: {self.place}/out")
+            return next(
+                (
+                    entry
+                    for entry in self.events(service)
+                    if entry["event"] in names and entry["monotonic_ns"] > after_ns
+                ),
+                None,
+            )
+
+        return wait_for(look, f"{' or '.join(names)} of {service}")
+
+
+def start(command: list[str], place: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own; what it says goes to ``out`` in its place."""
+    with open(os.path.join(place, "out"), "ab") as out:
+        return subprocess.Popen(
+            command,
+            cwd=place,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+def end(process: subprocess.Popen[bytes], signo: int = signal.SIGTERM) -> None:
+    """End a process that we started, politely first, and what it leaves behind."""
+    try:
+        process.send_signal(signo)
+        process.wait(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_for[T](look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
+    """What ``look`` sees, as soon as it is neither None nor empty.
+
+    Raises:
+        Unmeasurable: it has not come in time.
+    """
+    give_up_s = time.monotonic() + patience_s
+    while time.monotonic() < give_up_s:
+        if seen := look():
+            return seen
+        time.sleep(_LOOK_EVERY_S)
+    raise Unmeasurable(f"waited {patience_s:.0f} s in vain for {what}")
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below one, without itself and without zombies."""
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+        except OSError:
+            continue  # it has ended while we looked
+        if state != b"Z":
+            children.setdefault(int(parent), []).append(int(name))
+    found: list[int] = []
+    left = [pid]
+    while left:
+        below = children.get(left.pop(), [])
+        found += below
+        left += below
+    return found
+
+
+def end_descendants(of: int | None = None) -> None:
+    """Kill all processes below one of ours; by default, all that we have started."""
+    while pids := descendants(of or os.getpid()):
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        reap_orphans(pids)
+        time.sleep(_LOOK_EVERY_S)
+
+
+def reap_orphans(pids: list[int]) -> None:
+    """Collect processes whose parents are gone, so that they are ours now."""
+    for pid in pids:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue  # somebody else's child
