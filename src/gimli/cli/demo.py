@@ -20,6 +20,7 @@ import click
 import gimli
 from gimli import paths
 from gimli.cli import launch, library, report_text
+from gimli.cli.show import source_as_of
 from gimli.cli.terminal import WIDTH, console
 from gimli.control import client
 from gimli.errors import GimliError
@@ -82,7 +83,8 @@ def _services(directory: str) -> Iterator[config.Service]:
     examples = _examples()
     compiler = shutil.which("cc") or shutil.which("gcc")
     for program in _PROGRAMS:
-        source = os.path.join(examples, program.source)
+        # A copy beside the program, so that the stacks show short paths.
+        source = shutil.copy(os.path.join(examples, program.source), directory)
         if program.source.endswith(".py"):
             run: tuple[str, ...] = (sys.executable, source)
         elif compiler:
@@ -94,6 +96,7 @@ def _services(directory: str) -> Iterator[config.Service]:
         yield config.Service(
             name=program.name,
             command=(*run, *program.arguments),
+            cwd=directory,
             log=config.Log(os.path.join(directory, f"{program.name}.log")),
             # The second restart waits: one report of each tells the story.
             policy=config.Policy(
@@ -160,8 +163,11 @@ def _show_essence(name: str, report_id: str, state_dir: str) -> None:
     """The head, the why, and the culprits of a report."""
     directory = Store(state_dir).path(report_id)
     screen = console()
-    around = report_text.Surroundings(name=report_id, width=min(screen.width, WIDTH))
-    lines = report_text.render(read_report(directory), around)
+    report = read_report(directory)
+    around = report_text.Surroundings(
+        name=report_id, width=min(screen.width, WIDTH), source=source_as_of(report.time)
+    )
+    lines = report_text.render(report, around)
     blanks = [number for number, line in enumerate(lines) if not line.plain]
     threads_from, threads_to = blanks[1] + 1, blanks[2]
     shown = lines[: min(threads_to, threads_from + _THREAD_LINES_MAX)]

@@ -157,6 +157,6 @@ def _hand_over(told: config.Monitor) -> int:
 
 def _fill_standard_descriptors() -> None:
     """A closed one becomes /dev/null: a file of the monitor's must not get its number, and the output."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)

@@ -64,7 +64,7 @@ def command(
         name=outside or found.id,
         everything=everything,
         width=min(screen.width, WIDTH),
-        source=_source_as_of(found.time),
+        source=source_as_of(found.time),
     )
     for line in report_text.render(found, around):
         screen.print(line, soft_wrap=True)
@@ -85,7 +85,7 @@ def _core_path(directory: str, core: str | None) -> str | None:
     return path if os.path.isfile(path) else None
 
 
-def _source_as_of(time: str) -> SourceLine:
+def source_as_of(time: str) -> SourceLine:
     """Read lines of source files, but of none that was changed after the report: they would lie.
 
     The names come from a program's debug information, and this may run as root: only regular files with
