@@ -1,4 +1,4 @@
-"""What is a figure, and does it keep its budget? Pure but for :class:`Machine`, which looks around once.
+"""What is a figure, and does it keep its budget?
 
 A figure is a list of samples with a budget: an absolute one, a ratio to a peer measured in the same run, or
 both. The median is judged; minimum and maximum show how far to trust it.
@@ -6,14 +6,15 @@ both. The median is judged; minimum and maximum show how far to trust it.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
 import statistics
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import gimli
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +117,34 @@ def _short(number: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where and when the figures were made, and what else the machine was doing."""
+    """Where and when the figures were made."""
 
-    date: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M %z"))
-    cpu: str = field(default_factory=lambda: _cpu_model())
-    cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    kernel: str = field(default_factory=platform.release)
-    python: str = field(default_factory=platform.python_version)
-    gimli: str = field(default_factory=lambda: importlib.metadata.version("gimli-monitor"))
-    gdb: str = field(default_factory=lambda: _gdb_version())
+    date: str
+    cpu: str
+    cores: int
+    kernel: str
+    python: str
+    gimli: str
+    gdb: str
 
     def __str__(self) -> str:
         return (
             f"{self.date}, {self.cores} cores of {self.cpu}, Linux {self.kernel}, Python {self.python}, "
             f"gimli {self.gimli}, gdb {self.gdb}"
         )
+
+
+def this_machine() -> Machine:
+    """The one we run on."""
+    return Machine(
+        date=time.strftime("%Y-%m-%d %H:%M %z"),
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        gimli=gimli.__version__,
+        gdb=_gdb_version(),
+    )
 
 
 def load() -> str:

@@ -8,6 +8,7 @@ so that a daemon which loses its parent stays ours to end.
 from __future__ import annotations
 
 import ctypes
+import enum
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gimli import journal
 from gimli.cli.library import compiler_flags
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+T = TypeVar("T")
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(HERE, "programs")
 GIMLI = os.path.join(os.path.dirname(sys.executable), "gimli")
@@ -33,7 +36,19 @@ _LOOK_EVERY_S = 0.002
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-class Unmeasurable(Exception):  # noqa: N818 - it says what happened
+class Effort(enum.Enum):
+    """How long somebody is ready to wait."""
+
+    QUICK = enum.auto()
+    USUAL = enum.auto()
+    FULL = enum.auto()
+
+    def runs(self, usual: int) -> int:
+        """How often something is measured that is usually measured this often."""
+        return max(3, usual // 3) if self is Effort.QUICK else usual
+
+
+class Unmeasurable(Exception):
     """Something that a subject needs is not here, or did not happen; the text says what."""
 
 
@@ -159,7 +174,7 @@ def end(process: subprocess.Popen[bytes], signo: int = signal.SIGTERM) -> None:
         process.wait()
 
 
-def wait_for[T](look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
+def wait_for(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
     """What ``look`` sees, as soon as it is neither None nor empty.
 
     Raises:

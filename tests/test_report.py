@@ -70,10 +70,8 @@ reports = st.builds(
 )
 # Documents that get past the first checks, with anything in any place.
 identity = {"schema": 1, "id": "a", "service": "b", "reason": "hang", "time": "now", "pid": 1}
-keys = "threads findings signal hang process heartbeat journal notes timings_ms core crash_tid facts command output"
-item_keys = (
-    "tid name frames kind text confidence evidence comm syscall state number sender silent_s pulse file"
-)
+keys = "threads findings signal hang process heartbeat journal notes timings_ms core crash_tid facts output"
+item_keys = "tid name frames kind text confidence evidence comm syscall state number sender silent_s pulse"
 items = st.fixed_dictionaries({}, optional=dict.fromkeys(item_keys.split(), json_values))
 nearly = st.fixed_dictionaries(
     {key: st.just(value) for key, value in identity.items()},

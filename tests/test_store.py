@@ -250,7 +250,7 @@ def test_an_index_with_a_page_torn_in_the_middle_is_made_again(state):
 def test_an_index_of_another_version_is_made_again(state):
     report_id = add(state)
     with sqlite3.connect(os.path.join(state, "index.sqlite")) as other:
-        other.execute("CREATE TABLE report (nothing TEXT)")
+        other.execute("CREATE TABLE report (other TEXT)")
         other.execute("PRAGMA user_version = 99")
     assert [entry.id for entry in Store(state).entries()] == [report_id]
 
@@ -258,7 +258,7 @@ def test_an_index_of_another_version_is_made_again(state):
 def test_a_table_that_others_have_changed_is_made_again(state):
     report_id = add(state)
     with sqlite3.connect(os.path.join(state, "index.sqlite")) as other:
-        other.execute("CREATE TABLE report (nothing TEXT)")
+        other.execute("CREATE TABLE report (other TEXT)")
         other.execute("PRAGMA user_version = 1")
     assert [entry.id for entry in Store(state).entries()] == [report_id]
 
@@ -313,10 +313,15 @@ def test_rebuilding_reads_every_report_again(state):
 @pytest.mark.slow
 def test_writers_in_several_processes_lose_nothing(state):
     add(state)
-    code = (
-        "import sys; sys.path[:0] = [sys.argv[1]]; import test_store as t; from gimli.store import Store\n"
-        "for n in range(10): Store(sys.argv[2]).add(Store(sys.argv[2]).path(t.add(sys.argv[2], int(sys.argv[3]) + n)))"
-    )
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_store
+from gimli.store import Store
+state, first = sys.argv[2], int(sys.argv[3])
+for number in range(first, first + 10):
+    Store(state).add(Store(state).path(test_store.add(state, number)))
+"""
     here, source = (
         os.path.dirname(__file__),
         os.path.dirname(os.path.dirname(os.path.dirname(store.__file__))),

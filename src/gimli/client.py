@@ -63,6 +63,7 @@ def _advance() -> int:
     return _advance_first()
 
 
+_attach_lock = _thread.allocate_lock()
 _claims: dict[tuple[int, int], object] = {}
 """Pulse slots of this process by (pid, slot): ``setdefault`` decides which of two threads gets one."""
 _loop_watches: set[LoopWatch] = set()
@@ -78,14 +79,17 @@ def attach() -> bool:
     Returns:
         Whether a monitor listens. Without one every other call is a cheap no-op.
     """
-    global _memory, _ints, _words  # noqa: PLW0603 - one page per process, and beat() must find it in 10 ns
     if _memory is None:
-        page = _map_page(os.environ.get(heartbeat.ENV_PAGE_FD, ""))
-        memory = bytearray(heartbeat.PAGE_SIZE) if page is None else page
-        _ints = memoryview(memory).cast("B").cast("i")
-        _words = memoryview(memory).cast("B").cast(_WORD)
-        _memory = memory
-        _introduce(memory)
+        # Threads that come first together. A second is more than it takes; a child whose parent forked in
+        # this very moment finds the lock held for ever and goes on without.
+        is_locked = _attach_lock.acquire(timeout=1)
+        try:
+            is_news = _memory is None and _attach_now()
+        finally:
+            if is_locked:
+                _attach_lock.release()
+        if is_news:
+            _ring()
     return isinstance(_memory, mmap.mmap)
 
 
@@ -321,7 +325,19 @@ def _map_page(descriptor: str) -> mmap.mmap | None:
     return page
 
 
-def _introduce(memory: mmap.mmap | bytearray) -> None:
+def _attach_now() -> bool:
+    """Take the page, or a scratch page, as this process's own; whether that changed the page's state."""
+    global _memory, _ints, _words  # noqa: PLW0603 - one page per process, and beat() must find it in 10 ns
+    page = _map_page(os.environ.get(heartbeat.ENV_PAGE_FD, ""))
+    memory = bytearray(heartbeat.PAGE_SIZE) if page is None else page
+    _ints = memoryview(memory).cast("B").cast("i")
+    _words = memoryview(memory).cast("B").cast(_WORD)
+    is_news = _introduce(memory)
+    _memory = memory  # Last: who finds it set takes all of the above for done.
+    return is_news
+
+
+def _introduce(memory: mmap.mmap | bytearray) -> bool:
     """Say who beats here. A worker that attaches later leaves the first one's name in place."""
     library, pid = struct.unpack_from("<Ii", memory, heartbeat.OFFSET_LIBRARY)
     if library != heartbeat.LIBRARY_PYTHON:
@@ -331,10 +347,11 @@ def _introduce(memory: mmap.mmap | bytearray) -> None:
         for slot in range(heartbeat.PULSES_MAX):
             offset = heartbeat.OFFSET_PULSES + slot * heartbeat.PULSE_SIZE
             struct.pack_into("<I", memory, offset, heartbeat.PULSE_FREE)
-    if _ints[_INT_STATE] == heartbeat.NOT_SUPPORTED:
-        _words[_WORD_BEAT] = monotonic_ns()
-        _ints[_INT_STATE] = heartbeat.STARTING
-        _ring()
+    if _ints[_INT_STATE] != heartbeat.NOT_SUPPORTED:
+        return False
+    _words[_WORD_BEAT] = monotonic_ns()
+    _ints[_INT_STATE] = heartbeat.STARTING
+    return True
 
 
 def _page() -> mmap.mmap | bytearray:

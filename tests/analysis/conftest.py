@@ -80,7 +80,9 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> str:
 def compile_faults(path: str, *options: str) -> str:
     """Compile programs/faults.c to ``path``, without optimising: its variables are what is tested."""
     source = os.path.join(HERE, "programs", "faults.c")
-    subprocess.run(["gcc", "-std=gnu11", "-g", "-O0", "-w", "-pthread", *options, "-o", path, source], check=True)
+    subprocess.run(
+        ["gcc", "-std=gnu11", "-g", "-O0", "-w", "-pthread", *options, "-o", path, source], check=True
+    )
     return path
 
 

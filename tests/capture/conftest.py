@@ -36,10 +36,12 @@ class Outcome:
 
     @property
     def last(self) -> dict[str, Any]:
+        """The message that ends the run."""
         return self.messages[-1]
 
     @property
     def core(self) -> str:
+        """Path of the core."""
         return os.path.join(self.last["path"], "core")
 
 

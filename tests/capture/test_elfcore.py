@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import struct
 
 import pytest
@@ -78,7 +80,7 @@ def parse_headers(image: elfcore.Image) -> list[tuple[int, int, int, int, int, i
 @given(kept_mappings())
 def test_segments_are_ordered_disjoint_and_cover_exactly_the_mappings(kept):
     segments = plan_segments(kept)
-    for one, other in zip(segments, segments[1:], strict=False):
+    for one, other in itertools.pairwise(segments):
         assert one.end <= other.start
     covered = [page for segment in segments for page in range(segment.start, segment.end, PAGE_BYTES)]
     mapped = [page for item in kept for page in range(item.mapping.start, item.mapping.end, PAGE_BYTES)]
@@ -146,10 +148,8 @@ def test_notes_survive_packing(notes):
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_notes_or_a_value_error(raw):
-    try:
+    with contextlib.suppress(ValueError):
         unpack_notes(raw)
-    except ValueError:
-        pass
 
 
 def test_the_first_thread_comes_first_and_brings_the_notes_of_the_process():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import struct
@@ -27,7 +28,7 @@ def test_runs_are_the_pages_that_are_present_or_swapped_and_of_no_file(entries):
         if entry & (PRESENT | SWAPPED) and not entry & FILE
     ]
     assert [page for low, high in runs for page in range(low, high, PAGE_BYTES)] == own
-    assert all(one[1] < other[0] for one, other in zip(runs, runs[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(runs))
 
 
 @given(st.binary(max_size=100))

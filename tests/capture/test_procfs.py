@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 from gimli.capture import procfs
 from gimli.capture.elfcore import Mapping
 
-MAPS = """\
-5597446440 00-559744645000 r--p 00000000 fe:00 1
-559744644000-559744645000 r-xp 00001000 fe:00 1183   /tmp/a b\\012c
-7fc08c000000-7fc08c021000 rw-p 00000000 00:00 0 
-7ffcb17de000-7ffcb17ff000 rw-p 00000000 00:00 0      [stack]
-"""
+MAPS = "\n".join(
+    (
+        "5597446440 00-559744645000 r--p 00000000 fe:00 1",
+        "559744644000-559744645000 r-xp 00001000 fe:00 1183   /tmp/a b\\012c",
+        "7fc08c000000-7fc08c021000 rw-p 00000000 00:00 0 ",
+        "7ffcb17de000-7ffcb17ff000 rw-p 00000000 00:00 0      [stack]",
+        "",
+    )
+)
 
 
 def test_maps_are_parsed_with_names_that_hold_blanks_and_newlines():
@@ -31,7 +35,7 @@ def test_maps_are_parsed_with_names_that_hold_blanks_and_newlines():
 def test_any_text_gives_mappings_in_order_and_disjoint(text):
     mappings = procfs.parse_maps(text)
     assert all(mapping.start < mapping.end for mapping in mappings)
-    assert all(one.end <= other.start for one, other in zip(mappings, mappings[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(mappings))
 
 
 @given(st.text())

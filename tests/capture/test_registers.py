@@ -26,7 +26,7 @@ LIVE = Registers(7, struct.pack("<27Q", *range(27)), {NT_FPREGSET: bytes(512), N
 
 
 def ucontext(*, cs: int = 0x33, sp: int = 0x7FFF_1000, pc: int = 0x40_1000) -> bytes:
-    """gregs of mcontext_t: r8..r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, csgsfs, ..."""
+    """The gregs of mcontext_t: r8..r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, csgsfs, ..."""
     words = [100 + index for index in range(15)] + [sp, pc, 0x246]
     return struct.pack("<18Q4H5Q", *words, cs, 0, 0, 0x2B, 1, 14, 0, 0xDEAD, 0x7FFF_2000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -21,20 +22,27 @@ def test_a_request_is_read_with_its_defaults():
     assert request.document["state_dir"] == "/var/lib/gimli"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "{", "[]", "{} {}", "nul", "NaN", "[" * 100_000,
-        *(
-            json.dumps(GOOD | change)
-            for change in (
-                {"id": "../../etc"}, {"id": ".hidden"}, {"id": ""}, {"id": 7}, {"pid": -1}, {"pid": 2**40}, {"pid": True},
-                {"pid": None}, {"crash": {}}, {"crash": CRASH | {"signo": 0}}, {"crash": CRASH | {"address": 2**64}},
-                {"crash": []}, {"cap_bytes": "8"}, {"stop_timeout_s": float("nan")}, {"page": 3},
-            )
-        ),
-    ],
-)  # fmt: skip
+BAD_CHANGES = (
+    {"id": "../../etc"},
+    {"id": ".hidden"},
+    {"id": ""},
+    {"id": 7},
+    {"pid": -1},
+    {"pid": 2**40},
+    {"pid": True},
+    {"pid": None},
+    {"crash": {}},
+    {"crash": []},
+    {"crash": CRASH | {"signo": 0}},
+    {"crash": CRASH | {"address": 2**64}},
+    {"cap_bytes": "8"},
+    {"stop_timeout_s": float("nan")},
+    {"page": 3},
+)
+BAD_TEXTS = ("", "{", "[]", "{} {}", "nul", "NaN", "[" * 100_000)
+
+
+@pytest.mark.parametrize("text", [*BAD_TEXTS, *(json.dumps(GOOD | change) for change in BAD_CHANGES)])
 def test_a_malformed_request_is_refused_with_its_reason(text):
     with pytest.raises(UsageError) as caught:
         parse_request(text)
@@ -44,10 +52,8 @@ def test_a_malformed_request_is_refused_with_its_reason(text):
 
 @given(st.text())
 def test_any_text_is_a_request_or_a_usage_error(text):
-    try:
+    with contextlib.suppress(UsageError):
         parse_request(text)
-    except UsageError:
-        pass
 
 
 def test_numbers_out_of_all_proportion_are_cut():

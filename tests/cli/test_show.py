@@ -159,11 +159,11 @@ def test_source_that_was_changed_after_the_report_is_not_shown(tmp_path):
     source.write_text("first\nsecond\n")
     secret.write_text("password\n")
     after, before = "2999-01-01T00:00:00+00:00", "1999-01-01T00:00:00+00:00"
-    assert show._source_as_of(after)(str(source), 2) == "second"
-    assert show._source_as_of(before)(str(source), 2) is None
-    assert show._source_as_of(after)(str(secret), 1) is None
+    assert show.source_as_of(after)(str(source), 2) == "second"
+    assert show.source_as_of(before)(str(source), 2) is None
+    assert show.source_as_of(after)(str(secret), 1) is None
     (tmp_path / "link.py").symlink_to(secret)
-    assert show._source_as_of(after)(str(tmp_path / "link.py"), 1) is None
+    assert show.source_as_of(after)(str(tmp_path / "link.py"), 1) is None
 
 
 def test_a_report_without_anything_is_still_a_page():

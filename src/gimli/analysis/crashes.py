@@ -89,7 +89,7 @@ def _abrt(site: CrashSite) -> Cause:
                 kind.kind,
                 kind.confidence,
                 text=f"{kind.words} in {site.where}: {said}",
-                summary=f"{kind.words.lower()} in {site.where}: {_shortened(said)}",
+                summary=f"{_uncapitalized(kind.words)} in {site.where}: {_shortened(said)}",
                 evidence=(f"it said: {said}",),
             )
     if any("terminate" in each.function and "abort" not in each.function for each in site.thread.frames[:8]):
@@ -106,6 +106,10 @@ def _abrt(site: CrashSite) -> Cause:
         text=f"abort() was called by {site.where}{said}.",
         summary=f"abort in {site.where}{said}",
     )
+
+
+def _uncapitalized(words: str) -> str:
+    return words[0].lower() + words[1:]
 
 
 def _said(site: CrashSite, pattern: re.Pattern[str]) -> str:
@@ -125,7 +129,7 @@ def _bus(site: CrashSite) -> Cause:
     """SIGBUS: a page of a file that is not there any more, or an address not aligned."""
     if site.signal.code == _BUS_ADRALN:
         text = f"access to an address that is not aligned, in {site.where}"
-        return site.cause("alignment", 0.9, text=f"{text.capitalize()}.", summary=text)
+        return site.cause("alignment", 0.9, text=f"{text[0].upper()}{text[1:]}.", summary=text)
     if site.signal.code != _BUS_ADRERR:
         return _plain(site)
     file = site.fault.file or "a mapped file"

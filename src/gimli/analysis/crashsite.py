@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gimli.analysis.cause import Cause
 from gimli.analysis.evidence import Fault
-from gimli.analysis.stacks import own_frame, own_functions, place_of
+from gimli.analysis.stacks import is_own, own_frame, own_functions, place_of
 from gimli.report import Finding
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ class CrashSite:
         return place_of(self.frame) if self.frame else "an unknown place"
 
     @property
+    def python(self) -> str:
+        """Where the program's Python is, when the crash is in native code that it called; else empty."""
+        if self.frame is None or self.frame.language == "python":
+            return ""
+        own = next((each for each in self.thread.frames if each.language == "python" and is_own(each)), None)
+        return place_of(own) if own else ""
+
+    @property
     def was_sent(self) -> bool:
         """By another process: kill(2) and its kin have an si_code of at most 0, and name the sender."""
         sender = (self.signal.sender or {}).get("pid")
@@ -61,8 +69,9 @@ class CrashSite:
         """A cause at this site; ``key`` names it better than the whole stack does, where that is so."""
         functions = own_functions(self.thread.frames, 1 if key else 5)
         line = (f"source line: {self.line}",) if self.line else ()
+        caller = f" Called from Python: {self.python}." if self.python else ""
         return Cause(
-            Finding(kind, text, confidence, (*evidence, *line)),
+            Finding(kind, text + caller, confidence, (*evidence, *line)),
             tids=(self.thread.tid,),
             summary=summary,
             key=(self.signal.name, kind, *key, *functions),

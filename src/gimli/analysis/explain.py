@@ -95,8 +95,8 @@ def _crash_tid(base: Report, evidence: Evidence) -> int | None:
     """The thread that faulted: as the facts say, else the first of the core."""
     if base.reason != "crash":
         return None
-    said = next((thread.tid for thread in base.threads if thread.crashed), None)
-    return said if said is not None else next(iter(evidence.native), None)
+    said = evidence.facts.get("crash_tid")
+    return said if isinstance(said, int) else next(iter(evidence.native), None)
 
 
 def _pulse_names(base: Report) -> dict[int, str]:

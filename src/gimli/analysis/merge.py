@@ -31,7 +31,10 @@ def merge(native: Sequence[Frame], python: Sequence[PythonFrame]) -> tuple[Frame
     runs = _runs(python)
     evals = [at for at, frame in enumerate(native) if is_eval(frame)]
     if not evals:
-        return tuple(frame.frame for frame in python) + _flagged(native, outside=True)
+        # The unwinder did not get that far: what it saw is what the innermost Python call called.
+        inside = next((at for at, frame in enumerate(native) if is_interpreter(frame.module)), len(native))
+        calls = tuple(each.frame for each in python)
+        return (*native[:inside], *calls, *_flagged(native[inside:], outside=True))
     if len(evals) != len(runs):
         # Frames were left out of a deep stack, or a symbol is missing: all Python where it starts.
         runs = [[frame.frame for frame in python]]

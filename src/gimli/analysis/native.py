@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import drgn
 
+from gimli.analysis.demangle import demangle
 from gimli.analysis.evidence import AbortMessage, Fault, NativeThread, Note
 from gimli.analysis.expressions import pointers_of
 from gimli.analysis.locks import lock_wait
 from gimli.analysis.memory import add_file_segments
 from gimli.analysis.merge import is_interpreter
-from gimli.analysis.recursion import Omitted, fold
+from gimli.analysis.recursion import Omitted, fold, marker
 from gimli.analysis.source import source_line
 from gimli.analysis.stacks import is_system
 from gimli.analysis.variables import UNREADABLE, place_in_module, read_c_string, variables_of
@@ -102,7 +104,7 @@ class _Reader:
         keys = [_key(frame) for frame in frames]
         shown = fold(keys, head=_HEAD_FRAMES, tail=_TAIL_FRAMES)
         made = tuple(
-            _marker(each)
+            marker(each)
             if isinstance(each, Omitted)
             else self._frame(frames[each], keys[each], variables=variables)
             for each in shown
@@ -147,7 +149,7 @@ class _Reader:
         wanted = variables and frame.function_name and not is_interpreter(module and module.name)
         return Frame(
             language=_language(file, name),
-            function=name,
+            function=demangle(name),
             file=file,
             line=line,
             module=os.path.basename(module.name) if module else None,
@@ -224,26 +226,20 @@ def _handler_frames(frames: list[drgn.StackFrame]) -> int:
     return 0
 
 
-def _marker(omitted: Omitted) -> Frame:
-    """A frame that stands for those left out."""
-    names = " <- ".join(str(key[0]) for key in omitted.group if isinstance(key, tuple))
-    what = f"more calls of {names}" if names else "calls left out"
-    return Frame(language="marker", function=f"{omitted.count} {what}")
-
-
 _LANGUAGES = {".c": "c", ".h": "c", ".rs": "rust", ".go": "go", ".s": "assembly", ".zig": "zig", ".d": "d",
               ".f": "fortran", ".f90": "fortran", ".pyx": "cython"}  # fmt: skip
+_RUST_HASH = re.compile(r"17h[0-9a-f]{16}E$")
 _CPLUSPLUS = {".cc", ".cpp", ".cxx", ".c++", ".hh", ".hpp", ".hxx", ".tcc", ".inl"}
 
 
 def _language(file: str | None, function: str) -> str:
-    """The language of a frame, by its file's suffix or its function's mangling."""
-    suffix = os.path.splitext(file or "")[1].lower()
-    if suffix in _CPLUSPLUS or function.startswith("_ZN") or "::" in function:
-        return "rust" if "17h" in function and function.endswith("E") else "c++"
-    if function.startswith("_R"):
+    """The language of a frame, by its function's mangling or its file's place and suffix."""
+    if function.startswith("_R") or (function.startswith("_ZN") and _RUST_HASH.search(function)):
         return "rust"
-    return _LANGUAGES.get(suffix, "native" if file is None else "c++" if "/c++/" in file else "c")
+    suffix = os.path.splitext(file or "")[1].lower()
+    if function.startswith("_Z") or suffix in _CPLUSPLUS or "/include/c++/" in (file or ""):
+        return "c++"
+    return _LANGUAGES.get(suffix, "native" if file is None else "c")
 
 
 def _is_own(frame: drgn.StackFrame, module: drgn.Module | None) -> bool:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pystack.engine import CoreFileAnalyzer, NativeReportingMode, get_process_threads_for_core
 
-from gimli.analysis.evidence import Note, PythonFrame, PythonThread
+from gimli.analysis.evidence import PythonFrame, PythonThread
 from gimli.analysis.pyobjects import CoreMemory, open_cell, thread_name
+from gimli.analysis.recursion import Omitted, fold, marker
 from gimli.report import Frame, Variable
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from gimli.analysis.corefile import Core
 
 _VALUE_CHARS_MAX = 2000
-_FRAMES_MAX = 256
+_HEAD_FRAMES, _TAIL_FRAMES = 224, 32
 _STATEMENT_LINES_MAX = 1000
 _THREAD_OBJECT = re.compile(r" at (0x[0-9a-f]+)>$")
 
 
-def read_python(path: str, core: Core, executable: str | None) -> Iterator[PythonThread | Note]:
+def read_python(path: str, core: Core, executable: str | None) -> Iterator[PythonThread]:
     """Every thread that runs Python.
 
     Args:
@@ -45,14 +46,8 @@ def read_python(path: str, core: Core, executable: str | None) -> Iterator[Pytho
     with open(path, "rb") as file:
         memory = CoreMemory(file, core)
         for thread in found:
-            if not thread.tid:
-                continue  # A thread state whose thread has ended.
-            made = _thread(thread, memory)
-            if len(made.frames) > _FRAMES_MAX:
-                yield Note(
-                    f"thread {thread.tid} has {len(made.frames)} Python calls: {_FRAMES_MAX} are shown"
-                )
-            yield made
+            if thread.tid:  # 0: a thread state whose thread has ended
+                yield _thread(thread, memory)
 
 
 def _thread(thread: PyThread, memory: CoreMemory) -> PythonThread:
@@ -63,12 +58,23 @@ def _thread(thread: PyThread, memory: CoreMemory) -> PythonThread:
             # Since Python 3.12 a shim frame marks the entry, and the call is the frame after it.
             frames.append(_frame(frame, memory, entry=frame.is_entry or was_shim))
         was_shim = frame.is_shim
+    frames.reverse()
     return PythonThread(
         thread.tid,
-        name=_thread_name(frames[0].frame, memory) if frames else None,
-        frames=tuple(reversed(frames)),
+        name=_thread_name(frames[-1].frame, memory) if frames else None,
+        frames=_folded(frames),
         holds_gil=thread.holds_the_gil > 0,
         collecting=thread.is_gc_collecting > 0,
+    )
+
+
+def _folded(frames: list[PythonFrame]) -> tuple[PythonFrame, ...]:
+    """The frames with recursion folded, and without the middle of a very deep stack."""
+    keys = [(each.frame.function, each.frame.file, each.frame.line) for each in frames]
+    shown = fold(keys, head=_HEAD_FRAMES, tail=_TAIL_FRAMES)
+    return tuple(
+        PythonFrame(marker(each), entry=False, last_line=0) if isinstance(each, Omitted) else frames[each]
+        for each in shown
     )
 
 

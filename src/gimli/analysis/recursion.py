@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gimli.report import Frame
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-PERIOD_MAX = 6
+PERIOD_MAX = 16
 """Functions that call each other in a circle, at most."""
 _REPEATS_MIN = 5
 
@@ -40,6 +42,13 @@ def fold(keys: Sequence[Hashable], *, head: int, tail: int) -> list[int | Omitte
     middle = folded[head : len(folded) - tail]
     count = sum(each.count if isinstance(each, Omitted) else 1 for each in middle)
     return [*folded[:head], Omitted(count), *folded[len(folded) - tail :]]
+
+
+def marker(omitted: Omitted) -> Frame:
+    """The frame that stands for calls left out; their keys are tuples that start with the function."""
+    names = " <- ".join(str(key[0]) for key in omitted.group if isinstance(key, tuple))
+    what = f"more calls of {names}" if names else "calls left out"
+    return Frame(language="marker", function=f"{omitted.count} {what}")
 
 
 def _fold_repeats(keys: Sequence[Hashable]) -> list[int | Omitted]:

@@ -19,6 +19,7 @@ _OBJECT_BYTES_MAX = 65536
 _GUARD_BYTES = 1 << 20
 """How far below a stack's end one large frame may reach."""
 _DEPTH_OF_OVERFLOW = 200
+_CIRCLE_NAMES_MAX = 4
 _SEGV_ACCERR = 2
 _SI_KERNEL = 0x80
 """The code of a fault without an address: x86-64 does not tell addresses that are not canonical."""
@@ -65,11 +66,7 @@ def _stack_overflow(site: CrashSite, address: int) -> Cause:
             evidence=evidence,
         )
     circle = fault.recursion.split(" <- ")
-    who = (
-        f"{circle[0]}() calls itself"
-        if len(circle) == 1
-        else f"{', '.join(f'{each}()' for each in circle)} call each other"
-    )
+    who = _circle_in_words(circle)
     return site.cause(
         "stack-overflow",
         0.97,
@@ -79,6 +76,15 @@ def _stack_overflow(site: CrashSite, address: int) -> Cause:
         # Sorted and without the innermost function: whichever of the circle had the last drop is chance.
         key=("recursion", *sorted(circle)),
     )
+
+
+def _circle_in_words(circle: list[str]) -> str:
+    """The recursion as ``walk() calls itself``, or ``even(), odd() call each other``."""
+    if len(circle) == 1:
+        return f"{circle[0]}() calls itself"
+    names = ", ".join(f"{each}()" for each in circle[:_CIRCLE_NAMES_MAX])
+    more = f" and {len(circle) - _CIRCLE_NAMES_MAX} more" if len(circle) > _CIRCLE_NAMES_MAX else ""
+    return f"{names}{more} call each other"
 
 
 def _null(site: CrashSite, address: int) -> Cause:

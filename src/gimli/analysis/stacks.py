@@ -10,6 +10,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from gimli.analysis.merge import is_interpreter
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,6 +25,10 @@ _SYSTEM_MODULE = re.compile(
 _STARTUP = re.compile(
     r"^(_start|__libc_start_\w+|__clone3?|clone3?|start_thread|_*std::rt::.*|_ZN3std2rt.*)$"
 )
+_LIBRARY_SOURCE = re.compile(r"/include/c\+\+/|^library/(std|core|alloc|panic_\w+)/")
+"""Functions of a language's own library, compiled into the program."""
+_LIBRARY_FUNCTION = re.compile(r"^<?(std|core|alloc)::|^_R\w*(3std|4core|5alloc|_rustc)|^__rust|^rust_")
+_NAME_CHARS_MAX = 80
 _STANDARD_LIBRARY = re.compile(r"/lib(?:64)?/python3(?:\.\d+)?/(?!(?:site|dist)-packages/)|^<frozen ")
 
 
@@ -33,6 +39,10 @@ def is_own(frame: Frame) -> bool:
     if frame.language == "python":
         return not _STANDARD_LIBRARY.search(frame.file or "")
     if _STARTUP.match(frame.function) or _is_address(frame):
+        return False
+    if _LIBRARY_SOURCE.search(frame.file or "") or _LIBRARY_FUNCTION.match(frame.function):
+        return False
+    if is_interpreter(frame.module):
         return False
     return not _SYSTEM_MODULE.match(frame.module or "")
 
@@ -77,7 +87,10 @@ def place_of(frame: Frame) -> str:
     """``commit() at orders.py:88``, or ``commit() of libpq.so.5``."""
     if "+0x" in frame.function:
         return frame.function  # A place in a file without symbols says its module itself.
-    name = f"{frame.function}()" if not frame.function.endswith((")", ">")) else frame.function
+    # A demangled name has its parameters, and may be a page long.
+    name = frame.function if "(" in frame.function or frame.function.endswith(">") else f"{frame.function}()"
+    if len(name) > _NAME_CHARS_MAX:
+        name = f"{name[: _NAME_CHARS_MAX - 1]}…"
     return f"{name} at {line_of(frame)}" if frame.file and frame.line else f"{name} of {line_of(frame)}"
 
 

@@ -261,8 +261,8 @@ def _select(request: Request, snapshot: Snapshot, mappings: list[Mapping], pagem
     selection = policy.select_capped(mappings, pagemap.scan, snapshot.stack_pointers, request.cap_bytes)
     if selection.truncated:
         snapshot.notes.append(
-            f"Of {selection.truncated} mappings the core has only a part, at most "
-            f"{request.cap_bytes >> 20} MB each: variables that point into the rest cannot be read."
+            f"The core has at most {request.cap_bytes >> 20} MB of each mapping, only a part of "
+            f"{selection.truncated}: variables that point into the rest cannot be read."
         )
     return selection
 
@@ -271,7 +271,7 @@ def _not_stopping(request: Request) -> CaptureRefused:
     return CaptureRefused(
         f"cannot stop pid {request.pid}",
         why=f"no thread stopped within {request.stop_timeout_s:g} s: all are in an uninterruptible sleep",
-        fix="see what the kernel waits for, often a disk or a file server: the report's threads have their wchan",
+        fix="see wchan of the report's threads for what the kernel waits for, often a disk or a file server",
     )
 
 

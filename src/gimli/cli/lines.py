@@ -29,7 +29,7 @@ def flow(first: Text, chunks: Iterable[Text], *, gap: int, indent: int, width: i
 
     Args:
         first: what stands at the beginning of the first line.
-        chunks: what must not be broken; one longer than a line is cut at its end and goes on below.
+        chunks: what must not be broken; one longer than a line is cut, at a space if it has one.
         gap: spaces between two chunks.
         indent: spaces at the beginning of the other lines.
         width: columns of a line.
@@ -44,13 +44,19 @@ def flow(first: Text, chunks: Iterable[Text], *, gap: int, indent: int, width: i
             else:
                 lines.append(Text(" " * indent))
         while len(rest) > width - len(lines[-1]) > 0:
-            room = width - len(lines[-1])
-            lines[-1].append_text(rest[:room])
-            rest = rest[room:]
+            end = _break_before(rest.plain, width - len(lines[-1]))
+            lines[-1].append_text(rest[:end])
+            rest = rest[end:]
             lines.append(Text(" " * indent))
         lines[-1].append_text(rest)
         is_empty = False
     return lines
+
+
+def _break_before(text: str, room: int) -> int:
+    """How much of a long chunk to put on a line: up to a space, unless that wastes half of it."""
+    space = text.rfind(" ", 0, room)
+    return space + 1 if space >= room // 2 else room
 
 
 def paragraph(label: str, words: str | Text, width: int, *, style: str = "bold") -> list[Text]:

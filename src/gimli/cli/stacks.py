@@ -96,7 +96,7 @@ class _View:
 
     def frames(self, frames: Sequence[Frame]) -> list[Text]:
         """A stack, innermost call first."""
-        shown = [frame for frame in frames if not frame.interpreter] or list(frames)
+        shown = [frame for frame in frames if self.everything or not frame.interpreter] or list(frames)
         function_width = min(max(len(_function(frame)) for frame in shown), _FUNCTION_MAX)
         location_width = min(max(len(self.location(frame)) for frame in shown), _LOCATION_MAX)
         lines: list[Text] = []

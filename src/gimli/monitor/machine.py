@@ -204,7 +204,7 @@ def _spawn_failed(child: Child, event: SpawnFailed) -> tuple[Child, tuple[Action
 
 def _give_up_spawning(child: Child, event: SpawnsExhausted) -> tuple[Child, tuple[Action, ...]]:
     because = f"cannot start: {event.why}"
-    return replace(child, pid=0, because=because), (_tell("failed", because=because),)
+    return replace(child, pid=0, because=because), (Disarm(Timer.STOP), _tell("failed", because=because))
 
 
 def _beat(child: Child, event: Event) -> tuple[Child, tuple[Action, ...]]:
@@ -312,6 +312,10 @@ def _stop_waiting(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
 def _kill(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
     allowed_s = child.policy.intervals.stop_s
     return child, (Signal(Signals.SIGKILL, f"it did not end within {allowed_s:g} s", group=True),)
+
+
+def _kill_executed(child: Child, event: Executed) -> tuple[Child, tuple[Action, ...]]:
+    return _kill(replace(child, pid=event.pid), event)
 
 
 def _ended(child: Child, status: ExitStatus) -> tuple[Child, tuple[Action, ...]]:
@@ -478,6 +482,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
     State.KILLING: {
         **ignored(State.KILLING, StopExpired, because="KILL was sent; only the kernel can delay it"),
         **_going_down(State.KILLING),
+        Executed: Row(State.KILLING, _kill_executed, "KILL may have come before it had a group"),
     },
     State.BACKOFF: {
         StartWanted: Row(State.STARTING, _start, "the operator need not wait"),

@@ -491,7 +491,7 @@ def refuse_snapshot(service: Supervised) -> None:
     Raises:
         GimliError: it does not run, or one is under way.
     """
-    if service.child.state not in _WATCHED:
+    if service.child.state not in _WATCHED or not service.child.pid:  # no pid: its exec is not decided yet
         raise GimliError(
             f"cannot take a snapshot of {service.config.name}",
             why=f"it is {service.child.state.value}",

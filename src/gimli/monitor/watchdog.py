@@ -103,18 +103,21 @@ def look(memory: Memory, page: heartbeat.Page, intervals: Intervals, now_ns: int
 
 
 def must_look_by(memory: Memory, page: heartbeat.Page, intervals: Intervals, now_ns: int) -> int | None:
-    """When to look again though no deadline has come: only for the original library, which rings no bell.
+    """When to look again though no deadline has come: what may change without a ring of the bell.
 
-    It may go from starting to running unseen; a look per interval bounds what that costs. It may even begin
-    to beat unseen: a program without a heartbeat is looked at ever more rarely, each time after as long as it
-    has run.
+    The original library rings none: it may start unseen, and even begin to beat unseen. A program without a
+    heartbeat is looked at ever more rarely, each time after as long as it has run. Ours rings, but a queue
+    that is full loses a ring, and that a program has started must not go unseen; and a pulse that was
+    paused for a moment only comes back without one.
     """
-    if page.library != heartbeat.LIBRARY_NONE:
-        return None
+    times = [now_ns + pulse.interval_ns for pulse in page.pulses if page.intact and not pulse.active]
     interval_ns = round(intervals.watchdog_s * _NS)
-    if memory.state == heartbeat.NOT_SUPPORTED:
-        return now_ns + max(interval_ns, now_ns - memory.since_ns)
-    return now_ns + interval_ns
+    rings = page.library != heartbeat.LIBRARY_NONE
+    if memory.state == heartbeat.NOT_SUPPORTED and not rings:
+        times.append(now_ns + max(interval_ns, now_ns - memory.since_ns))
+    elif memory.state == heartbeat.STARTING or not rings:
+        times.append(now_ns + interval_ns)
+    return min(times, default=None)
 
 
 def _stamp(pulse: heartbeat.Pulse, now_ns: int) -> int:

@@ -48,6 +48,7 @@ CREATE TABLE report (
 ) WITHOUT ROWID;
 CREATE INDEX report_by_cause ON report (cause);
 """
+_INSERT = "INSERT OR REPLACE INTO report VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "id, service, reason, time, pid, signature, summary, size_bytes, damage"
 _LIST = f"""
 SELECT {_COLUMNS}, (SELECT count(*) FROM report AS other WHERE other.cause = report.cause)
@@ -207,8 +208,11 @@ class Store:
         try:
             uri = f"file:{_quoted(os.path.abspath(self._index))}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_WAIT_S)) as index:
-                index.backup(memory)
-            self._bring_up_to_date(memory)
+                rows = index.execute("SELECT * FROM report").fetchall()
+            # Row by row: Connection.backup() waits for ever for a lock.
+            _prepare(memory)
+            with memory:
+                memory.executemany(_INSERT, rows)
         except sqlite3.DatabaseError:
             memory.close()
             memory = sqlite3.connect(":memory:")
@@ -227,7 +231,7 @@ class Store:
         with index:
             index.execute("BEGIN IMMEDIATE")
             index.executemany("DELETE FROM report WHERE id = ?", [(report_id,) for report_id in gone])
-            index.executemany("INSERT OR REPLACE INTO report VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            index.executemany(_INSERT, rows)
 
     def _stamps(self) -> dict[str, str]:
         """Every report's id with a stamp of its document, which changes when the document does."""

@@ -1,0 +1,52 @@
+"""The configuration's way through the memfd."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gimli.monitor import config
+
+# Also what is no UTF-8: arguments and paths come from the command line as Python decodes them.
+texts = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=20)
+seconds = st.floats(0.001, 1e9)
+services = st.builds(
+    config.Service,
+    name=texts,
+    command=st.lists(texts, min_size=1, max_size=4).map(tuple),
+    log=st.builds(config.Log, st.none() | texts, st.booleans(), st.integers(0, 2**63)),
+    policy=st.builds(
+        config.Policy,
+        st.builds(config.Intervals, seconds, seconds, seconds),
+        st.sampled_from(config.Restart),
+        st.builds(config.Backoff, seconds, seconds, seconds, st.integers(0, 100)),
+    ),
+    cwd=st.none() | texts,
+    environment=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    preload=st.booleans(),
+    inherit_stdin=st.booleans(),
+    autostart=st.booleans(),
+)
+monitors = st.builds(
+    config.Monitor,
+    services=st.lists(services, max_size=3).map(tuple),
+    state_dir=texts,
+    instance_dir=texts,
+    instance=texts,
+    library=st.none() | texts,
+    foreground=st.booleans(),
+    capture_command=st.lists(texts, max_size=3).map(tuple),
+    analysis_command=st.lists(texts, max_size=3).map(tuple),
+)
+
+
+@given(monitors)
+def test_what_is_unpacked_is_what_was_packed(monitor):
+    unpacked = config.unpack(config.pack(monitor))
+    assert unpacked == monitor
+    assert hash(unpacked) == hash(monitor)  # lists would compare unequal, and not hash at all
+
+
+@given(monitors)
+def test_the_document_is_ascii(monitor):
+    assert config.pack(monitor).isascii()

@@ -1,0 +1,95 @@
+"""The lines of ``gimli run`` on its terminal."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gimli import journal
+from gimli.heartbeat import Crash
+from gimli.monitor import actions, events, machine
+from gimli.monitor.config import Policy
+from gimli.monitor.machine import Child, State, Wish
+from gimli.monitor.narrator import describe
+from gimli.process import ExitStatus
+
+CRASH = Crash(signo=11, code=1, address=0, pid=100, tid=100, time_ns=5, ucontext=6, siginfo=7)
+LATE = events.HeartbeatLate(pulse="writer-2", tid=7, silent_s=60.0004, allowed_s=60.0, late_ms=0.4)
+TELLING = [
+    events.Executed(100),
+    events.SpawnFailed("exec ./orders: No such file or directory"),
+    events.SpawnsExhausted("exec ./orders: No such file or directory"),
+    events.BeatStarting(),
+    events.BeatRunning(),
+    events.BeatStopping(),
+    LATE,
+    events.CrashReported(CRASH),
+    events.CrashReported(None),
+    events.WorkerCrashed(CRASH),
+    events.EndedForGood(ExitStatus(code=0)),
+    events.EndedForGood(ExitStatus(code=3)),
+    events.EndedToRestart(ExitStatus(signo=11), 0.0),
+    events.EndedToRestart(ExitStatus(signo=11), 60.0),
+    events.RestartsExhausted(ExitStatus(signo=35)),
+    events.StopWanted(),
+]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", TELLING, ids=lambda event: type(event).__name__)
+def test_whatever_the_machine_tells_has_a_line_or_none_and_never_an_exception(tmp_path, state, event):
+    """An exception in a subscriber of the journal would end the monitor."""
+    child = Child(Policy(), state=state, wish=Wish.UP, pid=100, failures=2, restarts=1)
+    told = journal.Journal(os.path.join(tmp_path, "journal"))
+    for order in machine.step(child, event)[1]:
+        if isinstance(order, actions.Tell):
+            line = describe(told.record(order.event, "orders", **dict(order.details)))
+            assert "None" not in line
+            assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "line"),
+    [
+        ("crash", {"pid": 7, "signo": 11, "address": 0}, "orders (pid 7) crashed: SIGSEGV at 0x0"),
+        ("crash", {"pid": 7}, "orders (pid 7) crashed: a fault"),
+        ("crash", {"pid": 8, "signo": 6, "worker": True}, "a worker of orders (pid 8) crashed: SIGABRT"),
+        (
+            "hang",
+            {"pulse": None, "silent_s": 60.0, "allowed_s": 60.0, "late_ms": 0.44},
+            "orders hangs: its heartbeat has been silent for 1 min, allowed are 1 min; "
+            "noticed 0.4 ms after the deadline",
+        ),
+        (
+            "hang",
+            {"pulse": "a\x1b[2Jb", "silent_s": 2.0, "allowed_s": 2.0, "late_ms": 0.0},
+            "orders hangs: pulse 'a\\x1b[2Jb' has been silent for 2.0 s, allowed are 2.0 s; "
+            "noticed 0.0 ms after the deadline",
+        ),
+        ("released", {"report": "R1", "pause_ms": 1.44}, "snapshot R1 of orders taken in 1.4 ms"),
+        ("snapshot-failed", {"what": "W", "why": "Y", "fix": ""}, "no snapshot of orders: W: Y"),
+        ("exited", {"pid": 7, "status": "exit 3", "code": 3, "signo": None}, "orders (pid 7) ended: exit 3"),
+        ("exited", {"pid": 7, "status": "exit 0", "code": 0, "signo": None}, ""),
+        ("started", {"pid": 7, "restarts": 0}, ""),
+        ("started", {"pid": 7, "restarts": 1}, "orders restarted as pid 7"),
+        (
+            "started",
+            {"pid": 7, "restarts": 1, "after_ms": 2.34},
+            "orders restarted as pid 7, 2.3 ms after the end of the last",
+        ),
+        (
+            "backoff",
+            {"delay_s": 0.4, "failures": 4},
+            "orders has ended 4 times in a row; next start in 0.4 s",
+        ),
+        ("exec-failed", {"why": "no such file"}, "orders: no such file"),
+        ("failed", {"because": "ended 4 times in a row"}, "orders: ended 4 times in a row"),
+        ("analysed", {"report": "R1", "summary": "a deadlock"}, "report R1: a deadlock   (gimli show R1)"),
+        ("analysis-failed", {"report": "R1", "why": "it took too long"}, "report R1 stays raw: it took too long"),
+        ("signal", {"signal": "SIGHUP"}, ""),
+        ("an event of the future", {}, ""),
+    ],
+)  # fmt: skip
+def test_the_words(event, fields, line):
+    assert describe({"event": event, "service": "orders", **fields}) == line
