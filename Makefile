@@ -11,7 +11,7 @@ SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path 
 PACKAGES := python3-venv gcc libc6-dev gdb elfutils libc6-dbg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench install wheel lib clean
+.PHONY: help demo test check bench install wheel package lib clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -36,7 +36,14 @@ bench: install ## Measure against the budgets (docs/benchmarks.md)
 install: $(STAMPS)/install ## Build the wheel and install it into .venv
 
 wheel: $(STAMPS)/venv ## Build the wheel into dist/
+	rm -rf dist
 	$(TOOLS) $(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
+
+package: wheel ## Install the wheel into an empty environment and run the demo from it
+	rm -rf $(STAMPS)/package
+	$(PYTHON) -m venv $(STAMPS)/package
+	$(STAMPS)/package/bin/pip install -q "$$(ls dist/gimli_monitor-*.whl)[analysis]"
+	cd / && $(CURDIR)/$(STAMPS)/package/bin/gimli demo
 
 lib: $(STAMPS)/venv ## Build libgimli for working from the source tree (src/gimli/_lib)
 	test -d build || $(TOOLS) meson setup -q build

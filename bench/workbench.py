@@ -208,22 +208,17 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def end_descendants(of: int | None = None) -> None:
-    """Kill all processes below one of ours; by default, all that we have started."""
-    while pids := descendants(of or os.getpid()):
+def end_descendants() -> None:
+    """Kill all that we have started, and what that has started."""
+    while pids := descendants(os.getpid()):
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        reap_orphans(pids)
         time.sleep(_LOOK_EVERY_S)
-
-
-def reap_orphans(pids: list[int]) -> None:
-    """Collect processes whose parents are gone, so that they are ours now."""
-    for pid in pids:
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            continue  # somebody else's child
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return  # that was the last

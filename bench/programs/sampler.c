@@ -31,18 +31,16 @@ static int64_t clock_ns(void)
 
 __attribute__((noinline)) static void wait_deep(int depth, int kind)
 {
-    volatile int here = depth;
     if (depth > 0) {
         wait_deep(depth - 1, kind);
-    } else if (kind == 0) {
-        pthread_mutex_lock(&lock);
-        for (;;)
-            pthread_cond_wait(&never, &lock);
-    } else {
-        for (;;)
-            sleep(1000);
+        depth = 0; /* not a tail call */
     }
-    here = 0;
+    pthread_mutex_lock(&lock);
+    while (kind == 0)
+        pthread_cond_wait(&never, &lock);
+    pthread_mutex_unlock(&lock);
+    while (kind != 0)
+        sleep(1000);
 }
 
 static void *wait_forever(void *kind)

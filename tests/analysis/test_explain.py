@@ -77,6 +77,17 @@ def test_a_segmentation_fault_is_told_by_its_address(fault, code, address, kind,
     assert "deliver() at mailer.c:88" in made.findings[0].text
 
 
+def test_a_recursion_of_python_is_told_in_python():
+    """The interpreter recurses with it, in calls that no author of Python knows."""
+    call = Frame("python", "__repr__", "/srv/tree.py", 4)
+    fault = Fault(
+        0x7FFE0000, room_bytes=8, depth=1024, recursion="PyObject_Repr <- slot_tp_repr", recursion_calls=900
+    )
+    marker = Frame("marker", "16897 more calls of __repr__")
+    made = crashed(fault, address=0x7FFDFFF0, frames=(call, call, marker, call))
+    assert made.summary == "stack overflow: __repr__() calls itself without end"
+
+
 def test_a_call_of_a_null_function_pointer_names_the_caller():
     nowhere = Frame("native", "0x0", address=0)
     made = crashed(Fault(), frames=(nowhere, OWN))

@@ -119,7 +119,7 @@ def test_every_run_goes_where_its_program_header_says(kept, notes):
 
 
 def test_more_segments_than_a_header_can_count_are_counted_in_section_zero():
-    """A program with 70,000 mappings is not rare: sysctl vm.max_map_count allows 65,530, and users raise it."""
+    """The kernel allows 65,530 mappings, databases ask for more (vm.max_map_count), and holes count twice."""
     segments = [Segment(page * 8192, page * 8192 + 4096, 4, in_file=False) for page in range(1, 70_001)]
     assert len(parse_headers(place(X86, segments, b"", []))) == 70_001
 
@@ -157,7 +157,8 @@ def test_the_first_thread_comes_first_and_brings_the_notes_of_the_process():
     files = [Mapping(0x1000, 0x3000, "r-xp", 0x2000, 5, "/bin/we\udcffb")]
     notes = unpack_notes(pack_notes(PROCESS, threads, files, b"auxv", signo=11))
     assert [kind for _, kind, _ in notes] == [
-        NT_PRSTATUS, NT_PRPSINFO, NT_SIGINFO, NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRSTATUS, NT_SIGINFO, NT_FPREGSET,
+        NT_PRSTATUS, NT_PRPSINFO, NT_SIGINFO, NT_AUXV, NT_FILE, NT_FPREGSET,
+        NT_PRSTATUS, NT_SIGINFO, NT_FPREGSET,
     ]  # fmt: skip
     statuses = [content for _, kind, content in notes if kind == NT_PRSTATUS]
     assert [len(status) for status in statuses] == [336, 336]  # sizeof(struct elf_prstatus)

@@ -19,6 +19,27 @@ from .conftest import HELPER, run_helper
 
 pytestmark = pytest.mark.real
 
+SLOW_MODULES = frozenset(
+    [
+        "re",
+        "enum",
+        "json",
+        "dataclasses",
+        "typing",
+        "subprocess",
+        "logging",
+        "argparse",
+        "signal",
+        "socket",
+        "collections",
+        "contextlib",
+        "functools",
+        "pathlib",
+        "threading",
+        "sqlite3",
+    ]
+)
+
 
 @pytest.mark.parametrize(
     "text", ["", "{", '{"id": "x"}', "[1]", "\ud800".encode(errors="surrogatepass").decode("latin-1")]
@@ -38,16 +59,14 @@ def test_a_malformed_request_gets_one_failed_line_and_no_traceback(text, tmp_pat
 def test_nothing_slow_is_imported_before_the_process_is_let_go():
     """Each of these costs 2 to 15 ms, while a service is down."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import gimli.capture.helper, gimli.capture.request as r;"
-        "r._parse_json('{}'); print(*sys.modules)"
+        "import sys; sys.path.insert(0, sys.argv[1]); import gimli.capture.helper;"
+        "import gimli.capture.request as r; r._parse_json('{}'); print(*sys.modules)"
     )
     root = os.path.dirname(os.path.dirname(os.path.dirname(HELPER)))
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code, root], capture_output=True, check=True, text=True
     )
-    slow = {"re", "enum", "json", "dataclasses", "typing", "subprocess", "logging", "argparse", "signal", "socket",
-            "collections", "contextlib", "functools", "pathlib", "threading", "sqlite3"}  # fmt: skip
-    assert slow.isdisjoint(done.stdout.split())
+    assert SLOW_MODULES.isdisjoint(done.stdout.split())
 
 
 def test_a_monitor_that_died_does_not_keep_the_report_from_being_stored(compiled, start, tmp_path):

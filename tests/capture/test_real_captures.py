@@ -193,7 +193,7 @@ def test_a_thread_that_cannot_be_stopped_is_noted_and_goes_on(compiled, start, c
     assert outcome.last["stored"]
     assert "uninterruptible" in outcome.last["why"]
     assert [(thread["state"], thread["stopped"]) for thread in outcome.facts["threads"]] == [("D", False)]
-    # The child ends when it reads; the parent is not held by a stop that was asked for and never wanted again.
+    # The child ends when it reads; the parent is not held by a stop that nobody waits for any more.
     assert process.communicate(b"x", timeout=10)[0] == b"parent goes on\n"
 
 

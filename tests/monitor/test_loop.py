@@ -49,19 +49,20 @@ def test_a_number_that_was_closed_and_given_away_in_the_same_round_is_not_taken_
     (first_fd, first_write_fd), (second_fd, second_write_fd) = pipes
     called = []
 
-    def close_and_replace(name: str, other_fd: int) -> None:
-        called.append(name)
+    def close_and_replace(own_fd: int, other_fd: int) -> None:
+        called.append("one of the two")
+        loop.forget(own_fd)
         loop.forget(other_fd)
         loop.watch(other_fd, lambda _: called.append("the new owner"))
 
-    loop.watch(first_fd, lambda _: close_and_replace("first", second_fd))
-    loop.watch(second_fd, lambda _: close_and_replace("second", first_fd))
+    loop.watch(first_fd, lambda _: close_and_replace(first_fd, second_fd))
+    loop.watch(second_fd, lambda _: close_and_replace(second_fd, first_fd))
     os.write(first_write_fd, b"x")
     os.write(second_write_fd, b"x")
     loop.run_once()
-    assert len(called) == 1
-    loop.run_once()
-    assert "the new owner" in called  # it was ready indeed, and is told so in its turn
+    assert called == ["one of the two"]
+    loop.run_once()  # it was ready indeed, and is told so in its turn
+    assert called == ["one of the two", "the new owner"]
 
 
 def test_deadlines_come_in_their_order(loop):

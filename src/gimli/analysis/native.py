@@ -183,7 +183,7 @@ class _Reader:
             file=self._core.file_at(address),
             room_bytes=stack_pointer - stack.start if stack and stack_pointer is not None else None,
             depth=len(frames),
-            recursion=" <- ".join(str(key[0]) for key in longest.group if isinstance(key, tuple)),
+            recursion=" <- ".join(_rotated([str(key[0]) for key in longest.group if isinstance(key, tuple)])),
             recursion_calls=longest.count + 3 * len(longest.group),
         )
 
@@ -199,6 +199,12 @@ def _key(frame: drgn.StackFrame) -> _Key:
         source = None
     file = source.filename or None if source else None
     return frame.name, file, source.line or None if source else None, _pc(frame)
+
+
+def _rotated(circle: list[str]) -> list[str]:
+    """The same circle from its first name in the alphabet: where it was when the stack ended is chance."""
+    start = circle.index(min(circle)) if circle else 0
+    return circle[start:] + circle[:start]
 
 
 def _pc(frame: drgn.StackFrame) -> int:

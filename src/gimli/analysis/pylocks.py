@@ -8,6 +8,7 @@ told by the variables of the frame, as far as they reach. Pure: the source comes
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,57 +61,77 @@ def waits(python: Sequence[PythonFrame], source: Callable[[str], str]) -> list[S
         python: the thread's frames, innermost first.
         source: the text of a source file, empty when it cannot be read.
     """
-    if not python:
-        return []
-    frame = python[0].frame
-    if _STANDARD_LOCKS.search(frame.file or ""):
+    if not python or _STANDARD_LOCKS.search(python[0].frame.file or ""):
         return []  # A condition, an event, a queue: waiting there is not waiting for an owner.
-    line = frame.line or 0
-    found = []
-    for node in ast.walk(_parse(source(frame.file or ""))):
-        if isinstance(node, ast.With) and _in_header(node, line):
-            items = [item.context_expr for item in node.items if _names_object(item.context_expr)]
-            found += [_sight(each, frame, line, 1.0 if len(items) == 1 else 0.8) for each in items]
-        elif isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or 0):
-            lock = _method_target(node, "acquire")
-            # With arguments it may have a time limit, and then it is not stuck for ever.
-            found += [_sight(lock, frame, line, 0.6 if node.args or node.keywords else 0.95)] if lock else []
-    return found
+    frame = python[0].frame
+    return [_sight(use, frame) for use in _taken_at(source(frame.file or ""), frame.line or 0)]
 
 
 def holds(python: Sequence[PythonFrame], source: Callable[[str], str]) -> list[Sighting]:
     """What may be locks, taken by all frames of a thread around the lines where they stand."""
-    return [sighting for each in python for sighting in _held_by(each.frame, source)]
+    return [
+        _sight(use, each.frame)
+        for each in python
+        for use in _held_at(source(each.frame.file or ""), each.frame.line or 0)
+    ]
 
 
-def _held_by(frame: Frame, source: Callable[[str], str]) -> Iterator[Sighting]:
-    line = frame.line or 0
-    function = _enclosing(_parse(source(frame.file or "")), line)
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """An expression that is taken as a lock, in the source alone."""
+
+    node: ast.expr
+    line: int
+    confidence: float
+
+
+# Many threads stand at few lines, and looking through a large module takes milliseconds.
+@functools.lru_cache(maxsize=4096)
+def _taken_at(text: str, line: int) -> tuple[_Use, ...]:
+    """What a line takes."""
+    found: list[_Use] = []
+    for node in ast.walk(_parse(text)):
+        if isinstance(node, ast.With) and _in_header(node, line):
+            items = [item.context_expr for item in node.items if _names_object(item.context_expr)]
+            found += [_Use(each, line, 1.0 if len(items) == 1 else 0.8) for each in items]
+        elif isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or 0):
+            lock = _method_target(node, "acquire")
+            # With arguments it may have a time limit, and then it is not stuck for ever.
+            found += [_Use(lock, line, 0.6 if node.args or node.keywords else 0.95)] if lock else []
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _held_at(text: str, line: int) -> tuple[_Use, ...]:
+    """What a function has taken, and not given back, where it stands at a line."""
+    function = _enclosing(_parse(text), line)
     if function is None:
-        return
-    for node in _statements(function):
-        if isinstance(node, ast.With) and _in_body(node, line):
-            for item in node.items:
-                if _names_object(item.context_expr):
-                    yield _sight(item.context_expr, frame, node.lineno, 1.0)
-    yield from _acquired_before(function, frame, line)
+        return ()
+    found = [
+        _Use(item.context_expr, node.lineno, 1.0)
+        for node in _statements(function)
+        if isinstance(node, ast.With) and _in_body(node, line)
+        for item in node.items
+        if _names_object(item.context_expr)
+    ]
+    return (*found, *_acquired_before(function, line))
 
 
-def _acquired_before(function: ast.AST, frame: Frame, line: int) -> Iterator[Sighting]:
+def _acquired_before(function: ast.AST, line: int) -> list[_Use]:
     """Locks with an ``acquire()`` above the line and no ``release()`` in between."""
-    taken: dict[str, tuple[ast.expr, int]] = {}
+    taken: dict[str, _Use] = {}
     calls = [
         node for node in _statements(function) if isinstance(node, ast.Call) and (node.end_lineno or 0) < line
     ]
     for call in sorted(calls, key=lambda node: node.lineno):
         if lock := _method_target(call, "acquire"):
-            taken[ast.unparse(lock)] = (lock, call.lineno)
+            taken[ast.unparse(lock)] = _Use(lock, call.lineno, _EXPLICIT)
         elif lock := _method_target(call, "release"):
             taken.pop(ast.unparse(lock), None)
-    for lock, at in taken.values():
-        yield _sight(lock, frame, at, _EXPLICIT)
+    return list(taken.values())
 
 
+@functools.lru_cache(maxsize=64)
 def _parse(text: str) -> ast.Module:
     try:
         return ast.parse(text)
@@ -159,8 +180,8 @@ def _method_target(call: ast.Call, method: str) -> ast.expr | None:
     return function.value if isinstance(function, ast.Attribute) and function.attr == method else None
 
 
-def _sight(node: ast.expr, frame: Frame, line: int, confidence: float) -> Sighting:
-    return Sighting(ast.unparse(node), _keys(node, frame), frame, line, confidence)
+def _sight(use: _Use, frame: Frame) -> Sighting:
+    return Sighting(ast.unparse(use.node), _keys(use.node, frame), frame, use.line, use.confidence)
 
 
 def _keys(node: ast.expr, frame: Frame) -> tuple[Key, ...]:

@@ -5,6 +5,7 @@ Pure. In order: the end of the stack, null, memory that may not be used so, and 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def _stack_overflow(site: CrashSite, address: int) -> Cause:
         f"the fault at {address:#x} is at the stack pointer, {fault.stack_pointer:#x}, at the stack's end",
         deep,
     )
-    if not fault.recursion:
+    circle = _python_circle(site) or list(filter(None, fault.recursion.split(" <- ")))
+    if not circle:
         return site.cause(
             "stack-overflow",
             0.85,
@@ -65,7 +67,6 @@ def _stack_overflow(site: CrashSite, address: int) -> Cause:
             summary=f"stack overflow in {site.where}",
             evidence=evidence,
         )
-    circle = fault.recursion.split(" <- ")
     who = _circle_in_words(circle)
     return site.cause(
         "stack-overflow",
@@ -76,6 +77,16 @@ def _stack_overflow(site: CrashSite, address: int) -> Cause:
         # Sorted and without the innermost function: whichever of the circle had the last drop is chance.
         key=("recursion", *sorted(circle)),
     )
+
+
+def _python_circle(site: CrashSite) -> list[str]:
+    """The Python functions that recurse: the interpreter's own calls only follow them."""
+    frames = site.thread.frames
+    for before, frame in itertools.pairwise(frames):
+        _, found, names = frame.function.partition(" more calls of ")
+        if frame.language == "marker" and before.language == "python" and found:
+            return names.split(" <- ")
+    return []
 
 
 def _circle_in_words(circle: list[str]) -> str:

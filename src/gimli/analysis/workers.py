@@ -10,6 +10,7 @@ crash is kept, the other reader does not notice, and both run at the same time.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import resource
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _LENGTH = struct.Struct("<Q")
 _READ_BYTES = 1 << 20
+_STACK_BYTES = 100 << 20  # below 128 MB, the room that the kernel leaves under every stack
 _FRAME_BYTES_MAX = 256 << 20
 
 
@@ -58,27 +60,34 @@ def run_steps(steps: dict[str, Callable[[], Iterable[Any]]], *, limit_s: float) 
         An outcome for every step.
     """
     deadline_s = time.monotonic() + limit_s
-    workers = {name: _start(step) for name, step in steps.items()}
+    workers = {name: _start(step, limit_s) for name, step in steps.items()}
     _collect(list(workers.values()), deadline_s)
     return {name: _finish(worker, limit_s) for name, worker in workers.items()}
 
 
 def limit_self(*, address_space_bytes: int, cpu_s: int) -> None:
-    """Low priority and bounded memory and processor time, for this process and its children."""
+    """Low priority, bounded memory and processor time, room for deep stacks: here and in the children."""
     os.nice(10)
     for kind, wanted in ((resource.RLIMIT_AS, address_space_bytes), (resource.RLIMIT_CPU, cpu_s)):
         _, hard = resource.getrlimit(kind)
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(kind, (most, hard))
+    # pystack recurses once per Python call: with 8 MB it ends by SIGSEGV at some 16,000 calls.
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if soft != resource.RLIM_INFINITY:
+        most = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
+        resource.setrlimit(resource.RLIMIT_STACK, (max(soft, most), hard))
     # A crash of the analyser is a note in the report, not one more core on the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _start(step: Callable[[], Iterable[Any]]) -> _Worker:
+def _start(step: Callable[[], Iterable[Any]], limit_s: float) -> _Worker:
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         os.close(ours)
+        # Should the parent be killed, nobody would end a reader that loops; SIGALRM does.
+        signal.alarm(math.ceil(limit_s) + 1)
         os._exit(_run(step, theirs))
     os.close(theirs)
     return _Worker(pid, ours, bytearray())

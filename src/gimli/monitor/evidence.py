@@ -220,6 +220,8 @@ class Evidence:
 
     def _analyse(self, service: str, report_id: str, path: str, reason: str, outcome: Outcome) -> None:
         if not self._analysis_command:
+            why = "no library that reads a core is installed: pip install 'gimli-monitor[analysis]'"
+            self._journal.record("analysis-failed", service, report=report_id, why=why)
             return
 
         def message(item: dict[str, Any]) -> None:

@@ -1,0 +1,287 @@
+"""gimli.toml: what is right comes out whole, and of what is wrong every error is named with its line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gimli.clock import parse_duration
+from gimli.errors import UsageError
+from gimli.monitor import config
+from gimli.monitor.config_file import ConfigError, load, parse
+
+STATE = "/state"
+PATH = "/etc/gimli/gimli.toml"
+
+
+def one(text: str) -> config.Service:
+    """The only service of a text."""
+    (service,) = parse(text, PATH, STATE)
+    return service
+
+
+def problems(text: str) -> list[tuple[int, str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, PATH, STATE)
+    assert caught.value.exit_status == 2
+    return [(problem.line, problem.key, problem.expected) for problem in caught.value.problems]
+
+
+def test_a_command_is_enough():
+    service = one('[service.web]\ncommand = ["sleep", "1"]')
+    assert service == config.Service(
+        name="web",
+        command=("sleep", "1"),
+        log=config.Log("/state/logs/web.log"),
+        policy=config.Policy(restart=config.Restart.ALWAYS),
+    )
+
+
+def test_every_key():
+    service = one(
+        """
+        [service."web.1"]
+        command = ["./bin/web", "./not-a-path"]
+        environment = { PORT = "80", EMPTY = "" }
+        cwd = "data"
+        watchdog = "30s"
+        watchdog_start = "1m30s"
+        watchdog_stop = "250ms"
+        restart = "on-fault"
+        backoff = "1s..2m"
+        log = { file = "logs/web.log", rotate = "1MB" }
+        preload = false
+        autostart = false
+        """
+    )
+    assert service == config.Service(
+        name="web.1",
+        command=("/etc/gimli/./bin/web", "./not-a-path"),
+        log=config.Log("/etc/gimli/logs/web.log", cap_bytes=1_000_000),
+        policy=config.Policy(
+            config.Intervals(30.0, 90.0, 0.25), config.Restart.ON_FAULT, config.Backoff(1.0, 120.0)
+        ),
+        cwd="/etc/gimli/data",
+        environment=(("PORT", "80"), ("EMPTY", "")),
+        preload=False,
+        autostart=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "command", "cwd"),
+    [
+        ('command = ["web"]', "web", None),  # found by PATH
+        ('command = ["bin/web"]', "/etc/gimli/bin/web", None),
+        ('command = ["/bin/web"]', "/bin/web", None),
+        ('command = ["web"]\ncwd = "."', "web", "/etc/gimli/."),
+        ('command = ["web"]\ncwd = "/srv"', "web", "/srv"),
+    ],
+)
+def test_relative_paths_are_relative_to_the_file(written, command, cwd):
+    service = one(f"[service.web]\n{written}")
+    assert (service.command[0], service.cwd) == (command, cwd)
+
+
+def test_a_relative_file_is_relative_to_where_gimli_was_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gimli.toml").write_text('[service.web]\ncommand = ["./web"]\n')
+    (service,) = load("gimli.toml", STATE)
+    assert service.command == (f"{tmp_path}/./web",)
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ('"inherit"', config.Log(None)),
+        ('"web.log"', config.Log("/etc/gimli/web.log")),
+        ('"/var/log/web.log"', config.Log("/var/log/web.log")),
+        ('{ file = "/l" }', config.Log("/l")),
+        ('{ file = "/l", rotate = "100kB" }', config.Log("/l", cap_bytes=100_000)),
+        ('{ file = "/l", rotate = "2 GB" }', config.Log("/l", cap_bytes=2_000_000_000)),
+    ],
+)
+def test_logs(log, expected):
+    assert one(f'[service.web]\ncommand = ["web"]\nlog = {log}').log == expected
+
+
+# One error at a time: the line, the key, and what its text must name.
+WRONG = [
+    ("commnd = 5", 3, "service.web.commnd", r'unknown key; did you mean "command"\?'),
+    ("color = 5", 3, "service.web.color", r"unknown key; known: command, environment, .*"),
+    ('watchdog = "soon"', 3, "service.web.watchdog", r'"soon" is not a duration .* 250ms.*'),
+    ("watchdog = 30", 3, "service.web.watchdog", r"expected a text in quotes, got a number \(30\)"),
+    ('watchdog = "0s"', 3, "service.web.watchdog", r".*more than 0.*"),
+    ('watchdog_start = "-1s"', 3, "service.web.watchdog_start", r".*is not a duration.*"),
+    ('watchdog_stop = "1s 2"', 3, "service.web.watchdog_stop", r".*is not a duration.*"),
+    ('restart = "sometimes"', 3, "service.web.restart", r'expected one of "always", "on-fault", "never", got .*'),
+    ("restart = [1]", 3, "service.web.restart", r'expected one of "always", .*'),
+    ('backoff = "60s..1s"', 3, "service.web.backoff", r"the backoff shrinks: 60s\.\.1s .*"),
+    ('backoff = "1s.."', 3, "service.web.backoff", r'"" is not a duration.*'),
+    ("cwd = 5", 3, "service.web.cwd", r"expected a text in quotes, got a number \(5\)"),
+    ("preload = 1", 3, "service.web.preload", r"expected true or false, got a number \(1\)"),
+    ('autostart = "yes"', 3, "service.web.autostart", r"expected true or false, got a text .*"),
+    ("environment = 5", 3, "service.web.environment", r"expected a table of texts, .*"),
+    ("environment = { A = 1 }", 3, "service.web.environment", r'A: expected a text, got a number .*; write A = "1"'),
+    ('environment = { "A=B" = "1" }', 3, "service.web.environment", r"'A=B' cannot be the name of a variable"),
+    ('environment = { A = "1\\u0000" }', 3, "service.web.environment", r"'A' cannot be .*"),
+    ("log = 5", 3, "service.web.log", r'expected a file\'s name, "inherit" or .*, got a number .*'),
+    ('log = { rotate = "1MB" }', 3, "service.web.log", r"file is missing: .*"),
+    ('log = { file = "l", rotat = "1MB" }', 3, "service.web.log", r'unknown key rotat; did you mean "rotate"\?'),
+    ('log = { file = "l", rotate = "1 MiB" }', 3, "service.web.log", r'"1 MiB" is not a size .*'),
+    ('log = { file = "l", rotate = "1kB" }', 3, "service.web.log", r'"1kB" is too small .* at least 100kB'),
+    ("log = { file = 5 }", 3, "service.web.log", r"expected a text in quotes, .*"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "line", "key", "expected"), WRONG, ids=[item[0] for item in WRONG])
+def test_each_error_has_its_line_its_key_and_what_was_expected(written, line, key, expected):
+    ((seen_line, seen_key, seen_expected),) = problems(f'[service.web]\ncommand = ["web"]\n{written}\n')
+    assert (seen_line, seen_key) == (line, key)
+    assert re.fullmatch(expected, seen_expected), seen_expected
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "expected"),
+    [
+        ("", 1, "service", r"no service: write a table \[service.NAME\] with a command"),
+        ("service = 5", 1, "service", r"no service: .*"),
+        ("[[service]]\nname = 1", 1, "service", r"no service: .*"),
+        ("[service]\nweb = 5", 2, "service.web", r"expected a table with a command"),
+        ("[service.web]", 1, "service.web.command", r"missing; expected a list of texts: .*"),
+        ('\n[service.web]\ncwd = "/"', 2, "service.web.command", r"missing; .*"),
+        ("[service.web]\ncommand = []", 2, "service.web.command", r"expected at least the program's name"),
+        ('[service.web]\ncommand = [""]', 2, "service.web.command", r"expected at least the program's name"),
+        ("[service.web]\ncommand = [1]", 2, "service.web.command", r"expected a list of texts, got a list .*"),
+        ('[service.web]\ncommand = ["a", "\\u0000"]', 2, "service.web.command", r"a text with a NUL .*"),
+        (
+            '[service.web]\ncommand = "web --port 80"',
+            2,
+            "service.web.command",
+            r'expected a list of texts, got one text; write \["web", "--port", "80"\]; for a shell.*',
+        ),
+        ('[service."a/b"]\ncommand = ["web"]', 1, "service.a/b", r"a name has letters, .*"),
+        (f'[service.{"a" * 65}]\ncommand = ["web"]', 1, "service." + "a" * 65, r"a name has letters, .*"),
+        (
+            '[service.web]\ncommand = ["web"]\n[services.db]\n',
+            1,
+            "services",
+            r'unknown table; services are written .*; did you mean "service"\?',
+        ),
+        ("[service.web\n", 1, "syntax", r".*line 1.*"),
+        ('[service.web]\ncommand = ["web"]\ncommand = ["web"]\n', 3, "syntax", r".*"),
+    ],
+)
+def test_errors_of_the_whole(text, line, key, expected):
+    found = problems(text)
+    assert (line, key) in [(seen_line, seen_key) for seen_line, seen_key, _ in found]
+    assert any(re.fullmatch(expected, seen) for _, _, seen in found), found
+
+
+def test_all_errors_are_found_in_one_go_in_the_order_of_the_file():
+    found = problems(
+        """
+[service.web]
+command = "web"
+watchdog = "soon"
+
+[service.db]
+restart = "sometimes"
+colour = 1
+
+[service.good]
+command = ["good"]
+"""
+    )
+    assert [(line, key) for line, key, _ in found] == [
+        (3, "service.web.command"),
+        (4, "service.web.watchdog"),
+        (6, "service.db.command"),
+        (7, "service.db.restart"),
+        (8, "service.db.colour"),
+    ]
+
+
+def test_the_same_key_in_two_services_is_found_in_the_right_one():
+    text = '[service.a]\ncommand = ["a"]\nwatchdog = "1s"\n[service.b]\ncommand = ["b"]\nwatchdog = "soon"\n'
+    assert problems(text)[0][:2] == (6, "service.b.watchdog")
+
+
+def test_an_error_says_which_file_how_many_and_how_to_check():
+    with pytest.raises(ConfigError) as caught:
+        parse('[service.web]\ncwd = 1\npreload = 2', PATH, STATE)
+    assert caught.value.what == f"{PATH}: 3 errors, nothing was started"
+    assert caught.value.fix == f"then: gimli check -f {PATH}"
+    with pytest.raises(ConfigError) as caught:
+        parse("[service.web]", PATH, STATE)
+    assert caught.value.what == f"{PATH}: 1 error, nothing was started"
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="there is no"):
+        load(os.path.join(tmp_path, "gimli.toml"), STATE)
+    with pytest.raises(UsageError, match="cannot read") as caught:
+        load(str(tmp_path), STATE)
+    assert caught.value.why == "Is a directory"
+    (tmp_path / "latin1.toml").write_bytes(b'[service.web]\ncommand = ["\xe9"]\n')
+    with pytest.raises(UsageError, match="cannot read"):
+        load(os.path.join(tmp_path, "latin1.toml"), STATE)
+
+
+durations = st.builds(
+    lambda number, unit: f"{number}{unit}", st.integers(1, 999), st.sampled_from(["ms", "s", "m", "h"])
+)
+arguments = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=10)
+
+
+@given(
+    name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,10}", fullmatch=True),
+    command=st.lists(arguments, min_size=1, max_size=4),
+    watchdog=durations,
+    restart=st.sampled_from(config.Restart),
+    environment=st.dictionaries(st.from_regex(r"[A-Z_]{1,5}", fullmatch=True), arguments, max_size=3),
+)
+def test_what_is_written_comes_out(name, command, watchdog, restart, environment):
+    """JSON's texts and lists are TOML's, but for DEL."""
+    quote = json.dumps
+    pairs = ", ".join(f"{key} = {_quoted(text)}" for key, text in environment.items())
+    text = (
+        f"[service.{quote(name)}]\ncommand = [{', '.join(map(_quoted, command))}]\n"
+        f"watchdog = {quote(watchdog)}\nrestart = {quote(restart.value)}\nenvironment = {{ {pairs} }}\n"
+    )
+    service = one(text)
+    assert (service.name, service.command) == (name, tuple(command))
+    assert service.policy.intervals.watchdog_s == parse_duration(watchdog, "")
+    assert service.policy.restart is restart
+    assert dict(service.environment) == environment
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_services_or_a_config_error(text):
+    try:
+        parse(text, PATH, STATE)
+    except ConfigError as error:
+        assert all(1 <= problem.line <= max(1, len(text.splitlines()) + 1) for problem in error.problems)
+
+
+scraps = st.sampled_from(
+    ["[service.a]", "[service.b]", "[service]", "command = ", '["x"]', '"1s"', "watchdog = ", "log = ", "{", "}"]
+    + ["\n", "=", "5", "file = ", "[", "]", "environment", ".a", "true", "#"]
+)  # fmt: skip
+
+
+@given(st.lists(scraps, max_size=25).map(lambda parts: " ".join(parts).replace(" \n ", "\n")))
+def test_any_mixture_of_toml_is_services_or_a_config_error(text):
+    try:
+        parse(text, PATH, STATE)
+    except ConfigError:
+        return
