@@ -136,7 +136,7 @@ class Gimli(Fleet):
 
     def end(self) -> None:
         """See Fleet."""
-        end(self.process)
+        self.up.end()
 
     def own_start_ms(self) -> float:
         """Milliseconds from the command to the monitor's first line: the command line, and imports."""
@@ -195,7 +195,7 @@ def _measure_fleets(bench: Workbench, count: int, effort: Effort) -> Iterator[Fi
     idle: dict[str, list[float]] = {kind.name: [] for kind in kinds}
     own_starts = []
     # A second kill of the same service would wait for its backoff: with few services, more rounds.
-    rounds = effort.runs(9) if count == 1 else 3 if count == 100 else 1
+    rounds = effort.runs(9) if count == 1 else 3
     kills = min(count, effort.runs(15))
     for number in range(rounds):
         fleets = [kind(bench, count) for kind in kinds]

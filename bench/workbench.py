@@ -32,6 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(HERE, "programs")
 GIMLI = os.path.join(os.path.dirname(sys.executable), "gimli")
 PATIENCE_S = 30.0
+_MEMORY_DIR = "/dev/shm"
 _LOOK_EVERY_S = 0.002
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -106,12 +107,15 @@ class Up:
         file = os.path.join(place, "gimli.toml")
         with open(file, "w", encoding="utf-8") as config:
             config.writelines(f"[service.{name}]\n{lines}\n" for name, lines in services.items())
+        # In memory, where the runtime directory of a real system is.
+        memory = _MEMORY_DIR if os.access(_MEMORY_DIR, os.W_OK) else place
+        self._runtime_dir = tempfile.mkdtemp(prefix="gimli-bench-", dir=memory)
         self.started_ns = time.monotonic_ns()
         self.process = start(
             [GIMLI, "up", "-f", file],
             place,
             GIMLI_STATE_DIR=self.state_dir,
-            GIMLI_RUNTIME_DIR=os.path.join(place, "run"),
+            GIMLI_RUNTIME_DIR=self._runtime_dir,
         )
 
     def __enter__(self) -> Self:
@@ -120,7 +124,12 @@ class Up:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the monitor, and so its services."""
         end(self.process)
+        shutil.rmtree(self._runtime_dir, ignore_errors=True)
 
     def events(self, service: str | None = None) -> Iterator[dict[str, Any]]:
         """The journal up to now, of one service or of all."""

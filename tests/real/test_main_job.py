@@ -206,3 +206,19 @@ def test_the_demonstration_goes_without_a_compiler(gimli):
     assert done.returncode == 0, done.stderr
     assert "there is no C compiler" in done.stdout
     assert "Deadlock:" in done.stdout
+
+
+def test_a_program_of_the_original_library_is_served_and_explained(gimli):
+    """It tells nobody by which signal it crashed: the kernel's frame on its stack does."""
+    program = os.path.join(gimli.directory, "original_client")
+    source = os.path.join(os.path.dirname(__file__), "..", "programs", "original_client.c")
+    subprocess.run(["cc", "-g", "-O0", source, "-o", program], check=True)
+    running = gimli.run("--no-preload", "--restart", "never", command=(program, "crash"))
+    report = report_of(gimli, running)
+    assert running.wait() == 139
+    assert report.signal
+    assert report.signal.name == "SIGSEGV"
+    assert report.threads[0].crashed
+    names = [frame.function for frame in report.threads[0].frames]
+    assert not any("handler" in name for name in names), "the fault is shown, not its handler"
+    assert "main" in names

@@ -108,7 +108,7 @@ def effective(status: dict[str, str], key: str) -> int:
 
 
 def _signal(request: Request, snapshot: Snapshot) -> dict[str, Any] | None:
-    crash = request.crash
+    crash = snapshot.crash
     if crash is None:
         if not request.signal:
             return None

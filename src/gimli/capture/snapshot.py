@@ -66,6 +66,8 @@ class Snapshot:
         self.sockets: dict[int, Socket] = {}
         self.threads: list[procfs.ThreadFacts] = []
         self.maps = ""
+        self.crash: CrashRecord | None = None
+        """The request's, or what a program that does not report it left on its stack."""
         self.crash_tid: int | None = None
         self.signo = 0
         self.registers: list[Registers] = []
@@ -99,6 +101,7 @@ def failed(request: Request, error: GimliError) -> Snapshot:
 def take(request: Request, watch: Stopwatch) -> Snapshot:
     """Capture the process of a request, and let it go."""
     snapshot = Snapshot(ARCHITECTURES.get(os.uname().machine))
+    snapshot.crash = request.crash
     snapshot.signo = request.crash.signo if request.crash else request.signal or 0
     if request.pid == 0:
         snapshot.notes.append("The process had ended before it could be captured: there is no core.")
@@ -166,7 +169,9 @@ def _hold(request: Request, snapshot: Snapshot, watch: Stopwatch) -> None:
 def _read_registers(request: Request, snapshot: Snapshot, held: ptrace.Held) -> None:
     architecture = snapshot.architecture
     assert architecture is not None
-    snapshot.crash_tid = _crash_tid(request, held)
+    if snapshot.crash is None and request.document.get("reason") == "crash":
+        _find_crash(request.pid, snapshot, held)
+    snapshot.crash_tid = _crash_tid(request.pid, snapshot.crash, held)
     culprit = snapshot.crash_tid or _hung_tid(request)
     for tid in sorted(held.tids, key=lambda tid: tid != culprit):
         if (registers := held.registers(tid, architecture)) is not None:
@@ -175,17 +180,35 @@ def _read_registers(request: Request, snapshot: Snapshot, held: ptrace.Held) -> 
         raise _not_stopping(request) if held.late else ptrace.vanished(request.pid)
     snapshot.live_registers = list(snapshot.registers)
     snapshot.stack_pointers = [stack_pointer(architecture, thread.general) for thread in snapshot.registers]
-    if request.crash is not None and snapshot.crash_tid == snapshot.registers[0].tid:
-        snapshot.registers[0] = _at_fault(request.pid, request.crash, snapshot)
+    if snapshot.crash is not None and snapshot.crash_tid == snapshot.registers[0].tid:
+        snapshot.registers[0] = _at_fault(request.pid, snapshot.crash, snapshot)
         snapshot.stack_pointers.append(stack_pointer(architecture, snapshot.registers[0].general))
 
 
-def _crash_tid(request: Request, held: ptrace.Held) -> int | None:
-    if request.crash is None:
+def _find_crash(pid: int, snapshot: Snapshot, held: ptrace.Held) -> None:
+    """The original library's program waits in its handler; one of its threads is the one."""
+    from gimli.capture.sigframe import find_crash  # noqa: PLC0415 - rare
+
+    architecture = snapshot.architecture
+    if architecture is not ARCHITECTURES["x86_64"]:
+        return
+    mappings = procfs.parse_maps(procfs.read_maps(pid))
+    executable = [(each.start, each.end) for each in mappings if "x" in each.permissions]
+    for tid in sorted(held.tids):
+        if (registers := held.registers(tid, architecture)) is None:
+            continue
+        pointer = stack_pointer(architecture, registers.general)
+        if crash := find_crash(pid, tid, pointer, executable):
+            snapshot.crash, snapshot.signo = crash, crash.signo
+            return
+
+
+def _crash_tid(pid: int, crash: CrashRecord | None, held: ptrace.Held) -> int | None:
+    if crash is None:
         return None
-    if request.crash.tid in held.statuses:
-        return request.crash.tid
-    return procfs.thread_by_inner_tid(request.pid, request.crash.tid)
+    if crash.tid in held.statuses:
+        return crash.tid
+    return procfs.thread_by_inner_tid(pid, crash.tid)
 
 
 def _hung_tid(request: Request) -> int | None:

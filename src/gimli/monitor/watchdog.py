@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gimli.monitor.config import Intervals
 
 _NS = 1_000_000_000
+_PAUSED_LOOK_NS_MIN = 1 * _NS
+"""A program that writes tiny intervals must not keep the monitor awake."""
 _FUTURE_NS = 1_000_000
 """A stamp this far ahead of the clock was not put there by a beat (both read CLOCK_MONOTONIC)."""
 
@@ -110,7 +112,8 @@ def must_look_by(memory: Memory, page: heartbeat.Page, intervals: Intervals, now
     that is full loses a ring, and that a program has started must not go unseen; and a pulse that was
     paused for a moment only comes back without one.
     """
-    times = [now_ns + pulse.interval_ns for pulse in page.pulses if page.intact and not pulse.active]
+    paused = [pulse for pulse in page.pulses if page.intact and not pulse.active]
+    times = [now_ns + max(pulse.interval_ns, _PAUSED_LOOK_NS_MIN) for pulse in paused]
     interval_ns = round(intervals.watchdog_s * _NS)
     rings = page.library != heartbeat.LIBRARY_NONE
     if memory.state == heartbeat.NOT_SUPPORTED and not rings:
