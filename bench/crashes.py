@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from figures import Figure
+from figures import Figure, compared
 from workbench import PROGRAMS, Effort, Unmeasurable, Up, Workbench, end, end_descendants, start, wait_for
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
     }
     for language, command in commands.items():
         crashes = _crashes_under_gimli(bench, command, effort.runs(9))
-        down = tuple(crash.down_ms for crash in crashes)
-        what = f"fault to new instance, {language}"
-        for peer, samples in _peers(bench, command, effort.runs(9)):
-            yield Figure(what, "ms", down, BUDGET_MS[language], peer, samples)
+        peers = dict(_peers(bench, command, effort.runs(9)))
+        down_ms = [crash.down_ms for crash in crashes]
+        yield from compared(f"fault to new instance, {language}", "ms", down_ms, peers, BUDGET_MS[language])
         for event, stage in _STAGES.items():
             yield Figure(f"  {stage}", "ms", tuple(crash.stages_ms[event] for crash in crashes))
         reports = tuple(crash.report_ms for crash in crashes)

@@ -13,8 +13,12 @@ import statistics
 import subprocess
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gimli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,29 @@ class Figure:
             "verdict": self.verdict,
             "note": self.note,
         }
+
+
+def compared(
+    what: str,
+    unit: str,
+    ours: Sequence[float],
+    peers: Mapping[str, Sequence[float]],
+    budget: float | None = None,
+    ratios: Mapping[str, float] | None = None,
+) -> Iterator[Figure]:
+    """A figure next to several peers, a line each; the absolute budget is judged in the first.
+
+    Args:
+        what: as in :class:`Figure`, like ``unit`` and ``budget``.
+        unit: of all samples.
+        ours: our samples.
+        peers: each peer's; none is allowed.
+        budget: in that unit.
+        ratios: for the peers by which we are judged, how many times theirs we may be.
+    """
+    for peer, samples in (peers or {"": ()}).items():
+        yield Figure(what, unit, tuple(ours), budget, peer, tuple(samples), (ratios or {}).get(peer))
+        budget = None
 
 
 def table(figures: list[Figure]) -> str:

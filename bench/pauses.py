@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from figures import Figure
+from figures import Figure, compared
 from workbench import GIMLI, PROGRAMS, Effort, Unmeasurable, Workbench, start, wait_for
 
 if TYPE_CHECKING:
@@ -71,13 +71,10 @@ def _pauses(bench: Workbench, target: Target, effort: Effort) -> Iterator[Figure
     finally:
         process.kill()
         process.wait()
-    ours = tuple(felt.pop("gimli"))
-    quiet = tuple(felt.pop("nobody"))
-    what = f"pause by a snapshot, {target.name}"
-    for peer, samples in felt.items() or (("", ()),):
-        yield Figure(what, "ms", ours, target.budget_ms, peer, tuple(samples))
+    ours, quiet = felt.pop("gimli"), felt.pop("nobody")
+    yield from compared(f"pause by a snapshot, {target.name}", "ms", ours, felt, target.budget_ms)
     yield Figure("  as gimli says itself", "ms", tuple(told))
-    yield Figure("  longest gap undisturbed", "ms", quiet)
+    yield Figure("  longest gap undisturbed", "ms", tuple(quiet))
 
 
 class Gap:

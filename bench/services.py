@@ -14,9 +14,10 @@ import signal
 import struct
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from figures import Figure
+from figures import Figure, compared
 from workbench import (
     HERE,
     Effort,
@@ -32,7 +33,7 @@ from workbench import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 RATIO_MAX = 1.5
 RSS_BUDGET_MB = {1: 12, 100: 20, 1000: 20}
@@ -46,7 +47,7 @@ _PATIENCE_S = 120.0
 def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
     """N = 1 and 100; 1000 takes a minute more and 2 GB (of runit's)."""
     for count in (1, 100, 1000) if effort is Effort.FULL else (1, 100):
-        yield from _measure_fleets(bench, count, effort)
+        yield from _figures(bench, count, effort)
 
 
 class Fleet:
@@ -187,58 +188,68 @@ class Runit(Fleet):
         end(self.process, signal.SIGHUP)
 
 
-def _measure_fleets(bench: Workbench, count: int, effort: Effort) -> Iterator[Figure]:
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What was measured of one kind of fleet."""
+
+    starts_ms: list[float] = field(default_factory=list)
+    own_starts_ms: list[float] = field(default_factory=list)
+    restarts_ms: list[float] = field(default_factory=list)
+    resident_mb: list[float] = field(default_factory=list)
+    idle_percent: list[float] = field(default_factory=list)
+
+
+def _figures(bench: Workbench, count: int, effort: Effort) -> Iterator[Figure]:
     kinds: list[type[Fleet]] = [Gimli, GimliBare, Floor, *([Runit] if shutil.which("runsvdir") else [])]
-    starts: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-    restarts: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-    resident: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-    idle: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-    own_starts = []
-    # A second kill of the same service would wait for its backoff: with few services, more rounds.
+    taken = {kind.name: Samples() for kind in kinds}
+    # A second kill of the same service would wait for its backoff: with one service, more rounds.
     rounds = effort.runs(9) if count == 1 else 3
-    kills = min(count, effort.runs(15))
-    for number in range(rounds):
-        fleets = [kind(bench, count) for kind in kinds]
-        time.sleep(_SETTLE_S)
-        if number == 0:
-            before = {fleet.name: fleet.cpu_ns() for fleet in fleets}
-            time.sleep(_IDLE_S)
-            for fleet in fleets:
-                idle[fleet.name].append((fleet.cpu_ns() - before[fleet.name]) / _IDLE_S / 1e7)
-        for fleet in fleets:
-            starts[fleet.name].append(fleet.start_ms)
-            resident[fleet.name].append(fleet.resident_mb())
-        own_starts += [fleet.own_start_ms() for fleet in fleets if type(fleet) is Gimli]
-        for _ in range(kills):
-            for fleet in fleets:
-                restarts[fleet.name].append(fleet.kill_one())
-        for fleet in fleets:
-            fleet.end()
-        end_descendants()
-    note = "" if shutil.which("runsvdir") else "runit is not installed (apt install runit)"
-    yield from _compare(
-        f"kill -9 to main of the next, N={count}", "ms", restarts, {Floor: RATIO_MAX, Runit: 1}
+    for _ in range(rounds):
+        _measure_round(bench, kinds, count, min(count, effort.runs(15)), taken)
+    ours = taken.pop(Gimli.name)
+
+    def each(of: Callable[[Samples], list[float]]) -> dict[str, list[float]]:
+        return {name: of(samples) for name, samples in taken.items()}
+
+    restarts, starts = each(lambda of: of.restarts_ms), each(lambda of: of.starts_ms)
+    ratios = {Floor.name: RATIO_MAX}
+    restart_ratios = {**ratios, Runit.name: 1.0}
+    yield from compared(
+        f"kill -9 to main of the next, N={count}", "ms", ours.restarts_ms, restarts, None, restart_ratios
     )
-    yield from _compare(f"start of N={count}", "ms", starts, {Floor: RATIO_MAX} if count > 1 else {})
-    yield Figure("  of that, until the monitor is there", "ms", tuple(own_starts))
-    yield from _compare(f"resident memory, N={count}", "MB", resident, {}, RSS_BUDGET_MB[count])
-    yield from _compare(f"idle CPU, N={count}", "% of a core", idle, {}, 0, note)
+    # With one service the start is that of the command line, for which there is no budget.
+    yield from compared(
+        f"start of N={count}", "ms", ours.starts_ms, starts, None, ratios if count > 1 else None
+    )
+    yield Figure("  of that, until the monitor stands", "ms", tuple(ours.own_starts_ms))
+    resident, idle = each(lambda of: of.resident_mb), each(lambda of: of.idle_percent)
+    yield from compared(f"resident memory, N={count}", "MB", ours.resident_mb, resident, RSS_BUDGET_MB[count])
+    yield from compared(f"idle CPU, N={count}", "% of a core", ours.idle_percent, idle, 0)
 
 
-def _compare(
-    what: str,
-    unit: str,
-    samples: dict[str, list[float]],
-    ratios: dict[type[Fleet], float],
-    budget: float | None = None,
-    note: str = "",
-) -> Iterator[Figure]:
-    """A line for each peer; the budget stands in the first."""
-    ours = tuple(samples[Gimli.name])
-    limits = {kind.name: limit for kind, limit in ratios.items()}
-    for peer, measured in samples.items():
-        if peer != Gimli.name:
-            yield Figure(what, unit, ours, budget, peer, tuple(measured), limits.get(peer), note)
+def _measure_round(
+    bench: Workbench, kinds: list[type[Fleet]], count: int, kills: int, taken: dict[str, Samples]
+) -> None:
+    """All kinds of fleets at the same time, and their victims in turns."""
+    fleets = [kind(bench, count) for kind in kinds]
+    time.sleep(_SETTLE_S)
+    if not taken[Gimli.name].idle_percent:  # once is enough: it takes longest
+        before = {fleet.name: fleet.cpu_ns() for fleet in fleets}
+        time.sleep(_IDLE_S)
+        for fleet in fleets:
+            used_ns = fleet.cpu_ns() - before[fleet.name]
+            taken[fleet.name].idle_percent.append(used_ns / 1e9 / _IDLE_S * 100)
+    for fleet in fleets:
+        taken[fleet.name].starts_ms.append(fleet.start_ms)
+        taken[fleet.name].resident_mb.append(fleet.resident_mb())
+        if isinstance(fleet, Gimli):
+            taken[fleet.name].own_starts_ms.append(fleet.own_start_ms())
+    for _ in range(kills):
+        for fleet in fleets:
+            taken[fleet.name].restarts_ms.append(fleet.kill_one())
+    for fleet in fleets:
+        fleet.end()
+    end_descendants()
 
 
 def _resident_kb(pid: int) -> int:

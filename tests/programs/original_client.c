@@ -24,8 +24,10 @@ struct heartbeat {
 static volatile struct heartbeat *heartbeat;
 
 /* The monitor, our parent, traces us while we are stopped, and continues us. */
-static void on_fault(int signo)
+static void on_fault(int signo, siginfo_t *info, void *context)
 {
+    (void)info;
+    (void)context;
     signal(signo, SIG_DFL);
     kill(getppid(), SIGUSR2);
     kill(getpid(), SIGSTOP);
@@ -47,8 +49,9 @@ static void attach(void)
     close(fd);
     heartbeat = segment;
     heartbeat->state = STARTING;
+    const struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        signal(signals[i], on_fault);
+        sigaction(signals[i], &action, NULL);
 }
 
 static void beat(void)
