@@ -40,4 +40,4 @@ def _hang(up: Up, name: str, victim: Victim) -> float:
     deadline_ns = victim.wait_for("hang", 1)[-1] + _SILENCE_ALLOWED_NS
     noticed = up.wait_for_event(name, "hang")
     up.wait_for_event(name, "analysed", "analysis-failed", "snapshot-failed")
-    return (noticed["monotonic_ns"] - deadline_ns) / 1e6
+    return (int(noticed["monotonic_ns"]) - deadline_ns) / 1e6

@@ -11,7 +11,6 @@ import glob
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import time
@@ -93,7 +92,7 @@ class Gap:
 
     def _take(self) -> int:
         with open(self._path, "r+b", buffering=0) as file:
-            (longest_ns,) = struct.unpack("<q", file.read(8))
+            longest_ns = int.from_bytes(file.read(8), "little")
             file.seek(0)
             file.write(bytes(8))
         return longest_ns

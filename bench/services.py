@@ -41,6 +41,8 @@ _ENTRY = struct.Struct("<QQ")  # programs/idle.c
 _SETTLE_S = 1.5
 """runsv waits for a second before it restarts a program that ran for less than one."""
 _IDLE_S = 5.0
+_HEALTHY_S = 11.0
+"""After 10 s of health gimli forgets earlier failures: a deadline of each service, and no idleness."""
 _PATIENCE_S = 120.0
 
 
@@ -142,7 +144,7 @@ class Gimli(Fleet):
     def own_start_ms(self) -> float:
         """Milliseconds from the command to the monitor's first line: the command line, and imports."""
         first = next(entry for entry in self.up.events() if entry["event"] == "monitor-started")
-        return (first["monotonic_ns"] - self.up.started_ns) / 1e6
+        return (int(first["monotonic_ns"]) - self.up.started_ns) / 1e6
 
 
 class GimliBare(Gimli):
@@ -234,6 +236,7 @@ def _measure_round(
     fleets = [kind(bench, count) for kind in kinds]
     time.sleep(_SETTLE_S)
     if not taken[Gimli.name].idle_percent:  # once is enough: it takes longest
+        time.sleep(_HEALTHY_S)
         before = {fleet.name: fleet.cpu_ns() for fleet in fleets}
         time.sleep(_IDLE_S)
         for fleet in fleets:

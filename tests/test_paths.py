@@ -130,3 +130,13 @@ def test_somebody_without_rights_is_told_so(place):
     assert as_nobody(ATTEMPT, path).stdout == "made\n"
     os.chmod(path, 0o555)
     assert f"permission denied / chmod u+rwx {path}" in as_nobody(ATTEMPT, path).stdout
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path):
+    """Somebody could put a socket or a page there before us."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(StoreError) as refused:
+        make_private_dir(str(shared))
+    assert "chmod go-w" in refused.value.fix

@@ -12,6 +12,7 @@ from gimli.errors import StoreError
 
 ENV_STATE_DIR = "GIMLI_STATE_DIR"
 ENV_RUNTIME_DIR = "GIMLI_RUNTIME_DIR"
+_WRITABLE_BY_OTHERS = 0o022
 
 
 def state_dir() -> str:
@@ -73,6 +74,12 @@ def make_private_dir(path: str, *, mode: int = 0o700) -> str:
             f"refusing to use {path}",
             why=f"it belongs to uid {info.st_uid}, not to uid {os.geteuid()}",
             fix=f"name another with --state-dir, or set {ENV_STATE_DIR} and {ENV_RUNTIME_DIR}",
+        )
+    if os.lstat(path).st_uid not in {0, os.geteuid()} or info.st_mode & _WRITABLE_BY_OTHERS:
+        raise StoreError(
+            f"refusing to use {path}",
+            why="somebody else could put files there, or has put a link there",
+            fix=f"chmod go-w {path}, or name another with {ENV_STATE_DIR} and {ENV_RUNTIME_DIR}",
         )
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise StoreError(f"cannot write to {path}", why="permission denied", fix=f"chmod u+rwx {path}")
