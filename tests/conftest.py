@@ -86,11 +86,14 @@ class Running:
     def wait(self) -> int:
         """Wait for the monitor's end; its exit status."""
         assert self.process is not None
-        return self.process.wait(PATIENCE_S)
+        status = self.process.wait(PATIENCE_S)
+        self._read_file()
+        return status
 
     def wait_for_end(self) -> None:
         """The same for one that is not our child."""
         assert self._is_ended(PATIENCE_S), "it does not end"
+        self._read_file()
 
     def send(self, signo: int) -> None:
         """A signal to the monitor."""
@@ -130,13 +133,13 @@ class Running:
         """Wait for more events. False when there will be none."""
         if time.monotonic() > deadline_s:
             return False
-        if self._lines is None and not self._subscribe():
+        if self._lines is None:
             # No socket yet, or none any more. Not a sleep: its end wakes us.
-            if self._is_ended(0.005):
+            if not self._subscribe() and self._is_ended(0.005):
                 return self._read_file()
             return True
         try:
-            line = next(self._lines, b"") if self._lines else b""
+            line = next(self._lines, b"")
         except OSError:
             line = b""
         if not line:
@@ -208,7 +211,11 @@ class Gimli:
     def run(self, *options: str, command: tuple[str, ...], name: str = "app", **popen: Any) -> Running:
         """``gimli run`` in the background."""
         process = self.popen("run", "--name", name, *options, "--", *command, **popen)
-        return self._keep(Running(self, f"run.{name}", process, process.pid))
+        return self.follow(f"run.{name}", process)
+
+    def follow(self, instance: str, process: subprocess.Popen[str]) -> Running:
+        """A monitor that was started by ``popen``."""
+        return self._keep(Running(self, instance, process, process.pid))
 
     def up(self, text: str) -> Running:
         """``gimli up --detach`` of a configuration."""

@@ -111,6 +111,26 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path):
         make_private_dir(str(tmp_path))
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path, mode):
+    path = os.path.join(tmp_path, "open")
+    os.mkdir(path)
+    os.chmod(path, mode)
+    with pytest.raises(StoreError, match="somebody else could put files there") as caught:
+        make_private_dir(path)
+    assert f"chmod go-w {path}" in caught.value.fix
+
+
+@as_root
+def test_a_link_that_somebody_else_has_put_there_is_refused(tmp_path):
+    """In /tmp, to a directory that is ours indeed, but not meant."""
+    os.mkdir(tmp_path / "ours", 0o700)
+    os.symlink(tmp_path / "ours", tmp_path / "gimli-0")
+    os.chown(tmp_path / "gimli-0", NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(StoreError, match="has put a link there"):
+        make_private_dir(os.path.join(tmp_path, "gimli-0"))
+
+
 ATTEMPT = """
 try:
     paths.make_private_dir(sys.argv[1])

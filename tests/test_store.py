@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gimli import store
 from gimli.errors import StoreError, UnknownReport
-from gimli.store import Store
+from gimli.store.index import Alike, Store
 
 NOW_S = 1_800_000_000
 
@@ -199,7 +199,7 @@ def test_reports_of_one_signature_are_one_group(state):
     assert [group.count for group in groups] == [3, 1, 1], "without a signature nothing is alike"
     assert (groups[0].first[-8:], groups[0].last[-8:]) == ("00+00:00", "02+00:00")
     assert groups[0].latest_id == ids[2]
-    assert Store(state).alike(ids[1]) == store.Alike(2, 3, "2027-01-15T08:00:00+00:00")
+    assert Store(state).alike(ids[1]) == Alike(2, 3, "2027-01-15T08:00:00+00:00")
 
 
 def test_an_unambiguous_beginning_in_any_case_is_enough(state):
@@ -317,7 +317,7 @@ def test_writers_in_several_processes_lose_nothing(state):
 import sys
 sys.path.insert(0, sys.argv[1])
 import test_store
-from gimli.store import Store
+from gimli.store.index import Store
 state, first = sys.argv[2], int(sys.argv[3])
 for number in range(first, first + 10):
     Store(state).add(Store(state).path(test_store.add(state, number)))

@@ -15,6 +15,7 @@ from gimli.cli.lines import safe
 from gimli.cli.report_text import Surroundings, render
 from gimli.cli.stacks import render_threads
 from gimli.errors import UnknownReport, UsageError
+from gimli.store.index import Alike
 
 STORIES = os.path.join(os.path.dirname(__file__), os.pardir, "stories")
 ID = store.new_id(1_800_000_000, b"\1\2")
@@ -48,7 +49,7 @@ def invoke(*arguments):
 @pytest.mark.parametrize("name", ["deadlock", "crash", "hostile"])
 @pytest.mark.parametrize("everything", [False, True])
 def test_a_report_reads_as_its_story(name, everything, golden):
-    alike = store.Alike(3, 4, "2026-11-19T01:00:00+01:00")
+    alike = Alike(3, 4, "2026-11-19T01:00:00+01:00")
     text = text_of(story(name), alike=alike, core_path="/state/reports/X/core", everything=everything)
     golden(f"show-{name}{'-all' if everything else ''}.txt", text)
 

@@ -86,6 +86,18 @@ def test_a_helper_that_dies_releases_and_says_why(tmp_path, script, why):
     assert captured.events() == ["snapshot", "snapshot-failed"]
 
 
+def test_a_failure_is_said_once(tmp_path):
+    """By its own message, which knows more than its exit status."""
+    script = """
+print('{"event": "released", "pause_ms": 1}')
+raise SystemExit(print('{"event": "failed", "what": "cannot write", "why": "disk full", "stored": false}') or 1)
+"""
+    captured = Captured(tmp_path, script)
+    assert captured.run() == ["released", "failed"]
+    assert captured.told[1][1] == "cannot write: disk full"
+    assert captured.events().count("snapshot-failed") == 1
+
+
 def test_a_helper_that_dies_after_its_release_releases_once(tmp_path):
     script = 'print(\'{"event": "released", "pause_ms": 1}\', flush=True); raise SystemExit("disk full")'
     assert Captured(tmp_path, script).run() == ["released", "failed"]

@@ -25,7 +25,8 @@ from gimli.cli.terminal import WIDTH, console
 from gimli.control import client
 from gimli.errors import GimliError
 from gimli.monitor import config
-from gimli.store import Store, read_report
+from gimli.store.index import Store
+from gimli.store.reading import read_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from gimli.report import Finding, Report
-    from gimli.store import Alike
+    from gimli.store.index import Alike
 
 _OUTPUT_MAX = 5
 _EVENTS_MAX = 12

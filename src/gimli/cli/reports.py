@@ -13,13 +13,13 @@ from gimli import paths, report
 from gimli.cli import when
 from gimli.cli.lines import safe
 from gimli.cli.terminal import console
-from gimli.store import Store
+from gimli.store.index import Store
 from gimli.value import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gimli.store import Entry, Group
+    from gimli.store.index import Entry, Group
 
 
 @click.command("reports")

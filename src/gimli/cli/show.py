@@ -13,7 +13,8 @@ from gimli import paths, report
 from gimli.cli import report_text, when
 from gimli.cli.terminal import WIDTH, console
 from gimli.errors import UsageError
-from gimli.store import Store, read_report
+from gimli.store.index import Store
+from gimli.store.reading import read_report
 
 if TYPE_CHECKING:
     from gimli.cli.stacks import SourceLine

@@ -179,6 +179,7 @@ class Evidence:
         """Start a capture; the request is described in docs/reference/capture.md."""
         service, report_id = request["service"], request["id"]
         released = False
+        failed = False
 
         def release() -> None:
             nonlocal released
@@ -187,6 +188,8 @@ class Evidence:
                 outcome.released()
 
         def fail(**details: Any) -> None:
+            nonlocal failed
+            failed = True
             self._journal.record("snapshot-failed", service, report=report_id, **details)
             outcome.failed(": ".join(str(details[key]) for key in ("what", "why") if details.get(key)))
 
@@ -204,7 +207,7 @@ class Evidence:
 
         def end(wrong: str) -> None:
             self._captures -= 1
-            if wrong:
+            if wrong and not failed:  # it has said why itself, before its exit status did
                 fail(what="the capture helper", why=wrong)
             release()
 

@@ -25,7 +25,7 @@ from gimli.monitor.narrator import Narrator
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.signals import Received, SignalReader, describe_sender
-from gimli.monitor.spawn import raise_descriptor_limit
+from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.status import MonitorStatus
 
 TYPE_CHECKING = False
@@ -72,6 +72,7 @@ class Monitor:
             os.path.join(told.instance_dir, BELL_NAME),
             told.library,
             raise_descriptor_limit(),
+            load_spawner(),
         )
         self.services = {made.name: Supervised(made, site, self.requests.changed) for made in told.services}
         if told.foreground:
@@ -133,11 +134,12 @@ class Monitor:
         paths.make_private_dir(self.told.instance_dir, mode=0o711)
 
     def _is_over(self) -> bool:
+        # Asked after every round: a monitor of many services must not look at each of them then.
+        if not self.is_ending and not self.told.foreground:
+            return False
         states = {service.child.state for service in self.services.values()}
         if self.is_ending:
             return not states & LIVE and not self.evidence.is_capturing
-        if not self.told.foreground:
-            return False
         return states <= {State.DOWN, State.FAILED} and self.evidence.is_idle
 
     def _exit_status(self) -> int:

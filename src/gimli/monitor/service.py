@@ -59,6 +59,7 @@ class Site:
     bell_path: str
     library: str | None
     descriptors: tuple[int, int]
+    spawner: spawn.Spawner
 
 
 class Supervised:
@@ -334,7 +335,7 @@ class Supervised:
         )
         try:
             self.page.reset()
-            self._spawned = spawn.spawn(self.config, around)
+            self._spawned = self._site.spawner.spawn(self.config, around)
         except OSError as error:
             why = f"cannot start: {error.strerror or error}"
             self._events.append(machine.judge_spawn_failure(self.child, why))

@@ -1,25 +1,29 @@
 """How does a program start?
 
-fork, a session of its own, its page and its output in place, exec. Whether exec has succeeded comes back
-through a pipe that exec itself closes, so the monitor learns it as an event and waits for nothing.
+fork, a session of its own, its page and its output in place, exec: by ``libgimli/spawn.c``, since every line
+of Python between fork and exec costs page faults (docs/decisions/0004-spawn-in-c.md). Whether exec has
+succeeded comes back through a pipe that exec itself closes: the monitor learns it as an event, and waits for
+nothing.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
 
 from gimli import heartbeat
+from gimli.errors import GimliError
 from gimli.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from gimli.monitor.config import Service
 
-_EXEC_FAILED = 127
+_LIBRARY = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_lib", "libgimli_monitor.so"
+)
 
 
 @value
@@ -73,24 +77,91 @@ def environment(
     return made
 
 
-def spawn(service: Service, around: Surroundings) -> Spawned:
-    """Fork and let the child exec.
+def load_spawner() -> Spawner:
+    """The library that starts programs.
 
     Raises:
-        OSError: no process could be made (EAGAIN, ENOMEM), or no descriptor.
+        GimliError: this installation has none.
     """
-    told = environment(service, around, dict(os.environ), os.getpid())
-    exec_fd, exec_status_fd = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = os.fork()
-        if pid == 0:
-            _become(service, around, told, exec_status_fd)
-        return Spawned(pid, _watchable(pid), exec_fd)
-    except OSError:
-        os.close(exec_fd)
-        raise
-    finally:
-        os.close(exec_status_fd)
+        return Spawner(ctypes.CDLL(_LIBRARY, use_errno=True))
+    except OSError as error:
+        raise GimliError(
+            "cannot load the library that starts programs",
+            why=str(error),
+            fix="install the wheel again (pip install gimli-monitor), or in a checkout: make lib",
+        ) from error
+
+
+class _Told(ctypes.Structure):
+    """``struct gimli_spawn`` of libgimli/spawn.c."""
+
+    _fields_ = (
+        ("argv", ctypes.POINTER(ctypes.c_char_p)),
+        ("envp", ctypes.POINTER(ctypes.c_char_p)),
+        ("cwd", ctypes.c_char_p),
+        ("input", ctypes.c_char_p),
+        ("output", ctypes.c_char_p),
+        ("page_fd", ctypes.c_int),
+        ("status_fd", ctypes.c_int),
+        ("descriptors_soft", ctypes.c_ulong),
+        ("descriptors_hard", ctypes.c_ulong),
+    )
+
+
+class Spawner:
+    """Starts programs."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._gimli_spawn = library.gimli_spawn
+
+    def spawn(self, service: Service, around: Surroundings) -> Spawned:
+        """Fork, and let the child exec.
+
+        Raises:
+            OSError: no process could be made (EAGAIN, ENOMEM), or no descriptor.
+        """
+        made = environment(service, around, dict(os.environ), os.getpid())
+        exec_fd, status_fd = os.pipe2(os.O_CLOEXEC)
+        told = _Told(
+            _strings(service.command),
+            _strings(tuple(f"{name}={text}" for name, text in made.items())),
+            _encoded(service.cwd),
+            None if service.inherit_stdin else os.devnull.encode(),
+            _encoded(around.output_path),
+            around.page_fd,
+            status_fd,
+            *(_unsigned(limit) for limit in around.descriptors),
+        )
+        try:
+            pid = self._fork(told)
+            return Spawned(pid, _watchable(pid), exec_fd)
+        except OSError:
+            os.close(exec_fd)
+            raise
+        finally:
+            os.close(status_fd)
+
+    def _fork(self, told: _Told) -> int:
+        pid: int = self._gimli_spawn(ctypes.byref(told))
+        if pid < 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        return pid
+
+
+def _strings(texts: tuple[str, ...]) -> ctypes.Array[ctypes.c_char_p]:
+    """A NULL-terminated array, as exec takes it."""
+    return (ctypes.c_char_p * (len(texts) + 1))(*map(os.fsencode, texts), None)
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def _unsigned(limit: int) -> int:
+    """An rlim_t: Python writes RLIM_INFINITY as -1."""
+    return limit % 2**64
 
 
 def _watchable(pid: int) -> int:
@@ -105,37 +176,3 @@ def _watchable(pid: int) -> int:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
-
-
-def _become(service: Service, around: Surroundings, told: dict[str, str], exec_status_fd: int) -> NoReturn:
-    """In the child: never returns, and never runs the monitor's code by unwinding into it."""
-    step = "setsid"
-    try:
-        os.setsid()
-        resource.setrlimit(resource.RLIMIT_NOFILE, around.descriptors)
-        _reset_signals()
-        step = "output"
-        if not service.inherit_stdin:
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        if around.output_path is not None:
-            # Read and write: the service holds its own pipe open, so it outlives a monitor without SIGPIPE.
-            output_fd = os.open(around.output_path, os.O_RDWR)
-            os.dup2(output_fd, 1)
-            os.dup2(output_fd, 2)
-        os.set_inheritable(around.page_fd, True)
-        step = f"cwd {service.cwd}"
-        if service.cwd is not None:
-            os.chdir(service.cwd)
-        step = f"exec {service.command[0]}"
-        os.execvpe(service.command[0], service.command, told)
-    except OSError as error:
-        os.write(exec_status_fd, f"{step}: {error.strerror or error}".encode())
-    finally:
-        os._exit(_EXEC_FAILED)
-
-
-def _reset_signals() -> None:
-    """As a program expects to find them: Python ignores two, and the monitor blocks most."""
-    for signo in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(signo, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())

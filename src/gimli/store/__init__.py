@@ -4,24 +4,18 @@
 made in ``STATE/.incoming/ID/`` and renamed when whole. ``STATE/index.sqlite`` is a cache that any reader
 may rebuild: the directories are the truth.
 
-The capture helper imports this package, so importing it loads no database and no model.
+The monitor and the capture helper import this package: it has what makes a report. Who reads reports takes
+``store.index`` and ``store.reading``.
 """
 
 from gimli.store.incoming import discard, incoming_dir, is_id, new_id, publish, store_error, sweep
-from gimli.store.index import Alike, Entry, Group, Store
-from gimli.store.reading import read_report
 
 __all__ = [
-    "Alike",
-    "Entry",
-    "Group",
-    "Store",
     "discard",
     "incoming_dir",
     "is_id",
     "new_id",
     "publish",
-    "read_report",
     "store_error",
     "sweep",
 ]
