@@ -6,6 +6,7 @@ Golden files and stories are written anew by ``pytest --rewrite``; review the di
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import select
@@ -19,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from gimli import journal
 
@@ -30,6 +32,10 @@ PATIENCE_S = 20.0
 """How long a real test waits for what must come. A test that passes never waits for all of it."""
 
 COMMAND = (sys.executable, "-c", "from gimli.cli import main; main()")
+
+
+settings.register_profile("gimli", deadline=None)  # a deadline would test the machine, not the code
+settings.load_profile("gimli")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -191,11 +197,15 @@ class Gimli:
             "PYTHONUNBUFFERED": "1",
         }
         self._running: list[Running] = []
+        self._processes: list[subprocess.Popen[str]] = []
+        self._complaints: list[str] = []
 
     def call(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         options = {"capture_output": True, "cwd": self.directory, "env": self.environment} | options
-        return subprocess.run([*COMMAND, *arguments], text=True, timeout=PATIENCE_S, check=False, **options)
+        done = subprocess.run([*COMMAND, *arguments], text=True, timeout=PATIENCE_S, check=False, **options)
+        self._complaints.append(done.stderr or "")
+        return done
 
     def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command; its output goes to ``stdout`` and ``stderr`` in the directory, unless told."""
@@ -204,9 +214,17 @@ class Gimli:
             open(os.path.join(self.directory, "stderr"), "a", encoding="utf-8") as err,
         ):
             usual = {"cwd": self.directory, "env": self.environment, "stdin": subprocess.DEVNULL}
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*COMMAND, *arguments], text=True, **({"stdout": out, "stderr": err} | usual | options)
             )
+        self._processes.append(process)
+        return process
+
+    def read_line(self, process: subprocess.Popen[str]) -> str:
+        """The next line of a command whose output is a pipe, which must come."""
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], PATIENCE_S)[0], "it says nothing"
+        return process.stdout.readline()
 
     def run(self, *options: str, command: tuple[str, ...], name: str = "app", **popen: Any) -> Running:
         """``gimli run`` in the background."""
@@ -248,10 +266,24 @@ class Gimli:
         found: list[dict[str, Any]] = json.loads(self.call("ps", "--json").stdout)["services"]
         return next(service for service in found if service["name"] == name)
 
+    def bugs(self) -> str:
+        """Errors of gimli itself: its monitors survive them, and say so in the journal or on the terminal."""
+        texts = list(self._complaints)
+        with contextlib.suppress(FileNotFoundError):
+            texts.append(self.read("stderr"))
+        for path in glob.glob(os.path.join(self.state_dir, "journal", "*")):
+            texts += [str(entry) for entry in journal.read(path) if entry["event"] == "internal-error"]
+        return "\n".join(text for text in texts if "Traceback" in text or "internal" in text)
+
     def close(self) -> None:
         """End everything."""
         for running in self._running:
             running.close()
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+                stream.close()
 
 
 @pytest.fixture
@@ -262,7 +294,9 @@ def gimli() -> Iterator[Gimli]:
     made = Gimli(directory)
     yield made
     made.close()
+    bugs = made.bugs()
     shutil.rmtree(directory, ignore_errors=True)
+    assert not bugs, bugs
 
 
 def python(source: str) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def test_durations(text, seconds):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "5", "s", "5 s", "1m 30s", "-5s", "+5s", "1e3s", ".5s", "5.s", "5S", "5min", "5s5", "1,5s", "5s\n6"],
+    ["", " ", "5", "s", "5 s", "1m 30s", "-5s", "+5s", "1e3s", ".5s", "5.s", "5S", "5min", "5s5", "1,5s"],
 )  # fmt: skip
 def test_what_is_no_duration_is_refused_with_an_example(text):
     with pytest.raises(UsageError, match=r"is not a duration \(--watchdog\)") as caught:
@@ -56,7 +56,9 @@ def test_any_text_is_a_duration_or_a_usage_error(text):
         return
 
 
-@given(st.lists(st.tuples(st.integers(1, 59), st.sampled_from(["ms", "s", "m", "h"])), min_size=1, max_size=4))
+@given(
+    st.lists(st.tuples(st.integers(1, 59), st.sampled_from(["ms", "s", "m", "h"])), min_size=1, max_size=4)
+)
 def test_the_parts_add_up(parts):
     unit_s = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
     text = "".join(f"{number}{unit}" for number, unit in parts)

@@ -53,9 +53,12 @@ def test_a_line_is_never_cut_at_a_rotation_and_nothing_but_the_oldest_is_lost(tm
     if os.path.exists(path + ".1"):
         assert read(path + ".1").endswith(b"\n")  # no line here is as long as LINE_MAX
         assert len(kept) > CAP
-    assert file.tail() == everything[-TAIL_BYTES:].decode(errors="replace").splitlines()[
-        int(len(everything) >= TAIL_BYTES) :
-    ]
+    assert (
+        file.tail()
+        == everything[-TAIL_BYTES:]
+        .decode(errors="replace")
+        .splitlines()[int(len(everything) >= TAIL_BYTES) :]
+    )
 
 
 @given(st.lists(st.integers(1, 60_000), max_size=30), st.booleans())
@@ -195,7 +198,8 @@ def test_a_full_disk_costs_output_and_counts_it(path):
 def test_a_device_is_never_renamed(name):
     """`--log /dev/null` by root, and 10 MB later every program of the machine would write into a file."""
     target = os.path.realpath(name)
-    script = "import sys; from gimli.logs import OutputFile; f = OutputFile(sys.argv[1], 100)\nfor _ in range(50): f.write(b'x' * 9 + b'\\n')"
+    script = "import sys; from gimli.logs import OutputFile; f = OutputFile(sys.argv[1], 100)\n"
+    script += "for _ in range(50): f.write(b'x' * 9 + b'\\n')"
     before = os.stat(name)
     done = subprocess.run([sys.executable, "-c", script, name], stdout=subprocess.PIPE, check=True)
     assert os.path.samestat(before, os.stat(name)) or target.startswith("/proc")
@@ -215,7 +219,9 @@ def test_a_link_is_not_renamed(path, tmp_path):
 
 def test_a_fifo_that_nobody_reads_does_not_stop_the_monitor(path):
     os.mkfifo(path)
-    script = "import sys; from gimli.logs import OutputFile; f = OutputFile(sys.argv[1], 100); f.write(b'lost')"
+    script = (
+        "import sys; from gimli.logs import OutputFile; f = OutputFile(sys.argv[1], 100); f.write(b'lost')"
+    )
     subprocess.run([sys.executable, "-c", script, path], check=True, timeout=20)
 
 
@@ -223,7 +229,7 @@ def test_a_fifo_that_nobody_reads_does_not_stop_the_monitor(path):
 
 
 @given(
-    st.lists(st.sampled_from([b"a", b"b" * 30, b"\r", b"\x0b", b"\xff"]).map(lambda line: line + b"\n"), max_size=50),
+    st.lists(st.sampled_from([b"a\n", b"b" * 30 + b"\n", b"\r\n", b"\x0b\n", b"\xff\n", b"\n"]), max_size=50),
     st.binary(max_size=5).filter(lambda rest: b"\n" not in rest),
     st.integers(0, 60),
     st.integers(0, 50),
@@ -239,10 +245,27 @@ def test_the_last_lines_are_the_last_lines_across_the_rotation(tmp_path_factory,
 
 def test_the_end_of_a_large_log_is_found_from_behind(path):
     with open(path, "wb") as file:
-        for number in range(100_000):
-            file.write(b"line %d\n" % number)
+        file.writelines(b"line %d\n" % number for number in range(100_000))
     assert last_lines(path, 2) == [b"line 99998\n", b"line 99999\n"]
-    assert len(last_lines(path, 50_000)) == 50_000
+    assert len(last_lines(path, 50_000, bytes_max=2_000_000)) == 50_000
+
+
+def test_what_is_read_of_a_log_is_bounded_and_unbroken(path):
+    """The monitor holds and sends it: it must not fall over `gimli logs -n 1000000`."""
+    everything = [b"line %d\n" % number for number in range(100_000)]
+    for name, part in ((path + ".1", everything[:30_000]), (path, everything[30_000:])):
+        with open(name, "wb") as file:
+            file.write(b"".join(part))
+    for bytes_max in (1, 100_000, 500_000, 900_000, 10_000_000):
+        lines = last_lines(path, 10**9, bytes_max=bytes_max)
+        assert lines == everything[-len(lines) :]
+        assert min(bytes_max, 1_088_890) - 70_000 < len(b"".join(lines)) < bytes_max + 70_000
+
+
+def test_the_end_of_one_endless_line_is_better_than_nothing(path):
+    with open(path, "wb") as file:
+        file.write(b"x" * 1_000_000)
+    assert 0 < len(b"".join(last_lines(path, 5, bytes_max=1000))) < 70_000
 
 
 def test_a_log_that_is_not_there_has_no_lines(path):

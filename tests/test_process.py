@@ -58,6 +58,41 @@ def test_a_process_that_is_gone_has_nothing_and_raises_nothing():
     assert process.command_name(child.pid) == ""
 
 
+def test_a_descendant_belongs_and_a_stranger_does_not():
+    script = "import subprocess, sys; c = subprocess.Popen(['cat']); print(c.pid, flush=True); c.wait()"
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    grandchild = int(child.stdout.readline())
+    assert process.belongs_to(grandchild, child.pid)
+    assert process.belongs_to(grandchild, os.getpid())
+    assert process.belongs_to(child.pid, os.getpid())
+    assert not process.belongs_to(child.pid, grandchild)
+    assert not process.belongs_to(os.getpid(), child.pid)
+    assert not process.belongs_to(1, child.pid)
+    child.stdin.close()
+    child.stdout.close()
+    child.wait()
+    assert not process.belongs_to(child.pid, os.getpid())
+
+
+def test_a_process_that_has_lost_its_parents_belongs_to_its_session():
+    """A daemonized worker of a service: its parent is init by now, its session is still the service's."""
+    script = (
+        "import os\nif os.fork() == 0:\n  read, write = os.pipe()\n"
+        "  if os.fork() == 0:\n"
+        "    os.close(write); os.read(read, 1); print(os.getpid(), flush=True); os.read(0, 1)\n"
+        "  os._exit(0)\nos.wait(); os.read(0, 1)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    orphan = int(child.stdout.readline())
+    assert process.parent_of(orphan) != child.pid
+    assert process.belongs_to(orphan, child.pid)
+    child.stdin.close()
+    child.stdout.close()
+    child.wait()
+
+
 @pytest.mark.parametrize(
     ("code", "status", "text", "shell", "is_fault"),
     [
@@ -78,13 +113,24 @@ def test_ends(code, status, text, shell, is_fault):
 
 @pytest.mark.parametrize(
     ("text", "signo"),
-    [("HUP", 1), ("hup", 1), ("SIGHUP", 1), ("SigHup", 1), (" 1 ", 1), ("15", 15), ("RTMIN", 34), ("CLD", 17)],
+    [
+        ("HUP", 1),
+        ("hup", 1),
+        ("SIGHUP", 1),
+        ("SigHup", 1),
+        (" 1 ", 1),
+        ("15", 15),
+        ("RTMIN", 34),
+        ("CLD", 17),
+    ],
 )
 def test_signals(text, signo):
     assert parse_signal(text) == signo
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "65", "SIG", "SIG_DFL", "SIGSIGHUP", "HUP HUP", "1.0", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "65", "SIG", "SIG_DFL", "SIGSIGHUP", "HUP HUP", "1.0", "9" * 5000]
+)
 def test_what_is_no_signal_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"."):
         parse_signal(text)

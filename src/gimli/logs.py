@@ -113,34 +113,44 @@ def _start_over(path: str) -> None:
         return  # gone, or nothing can be written here any more
 
 
-def last_lines(path: str, count: int) -> list[bytes]:
+def last_lines(path: str, count: int, *, bytes_max: int = 500_000) -> list[bytes]:
     """The last lines of a log, with their newlines, across its rotated predecessor.
+
+    Args:
+        path: the log.
+        count: how many lines at most.
+        bytes_max: how many bytes, about: it is the monitor that reads, holds and sends them.
 
     Raises:
         OSError: the log cannot be read.
     """
     lines: list[bytes] = []
     for name in (path, path + ".1"):
-        if len(lines) >= count:
+        bytes_left = bytes_max - sum(map(len, lines))
+        if len(lines) >= count or bytes_left <= 0:
             break
         try:
-            lines = _file_end(name, count - len(lines)) + lines
+            older, is_whole = _file_end(name, count - len(lines), bytes_left)
         except FileNotFoundError:
             continue
+        lines = older + lines
+        if not is_whole:
+            break
     return lines
 
 
-def _file_end(path: str, count: int) -> list[bytes]:
-    """Read backwards in blocks until enough newlines were seen."""
-    if count <= 0:
-        return []
+def _file_end(path: str, count: int, bytes_max: int) -> tuple[list[bytes], bool]:
+    """Read backwards in blocks until enough was seen; and whether that was all of it."""
     with open(path, "rb") as file:
         position = file.seek(0, os.SEEK_END)
         text = b""
-        while position and text.count(b"\n") <= count:
+        while position and text.count(b"\n") <= count and len(text) <= bytes_max:
             block = min(position, 65_536)
             position -= block
             file.seek(position)
             text = file.read(block) + text
     *lines, rest = text.split(b"\n")  # not splitlines: a progress bar's carriage returns end no line
-    return [*(line + b"\n" for line in lines), *([rest] if rest else [])][-count:]
+    whole = [*(line + b"\n" for line in lines), *([rest] if rest else [])]
+    if position:
+        whole = whole[1:] or whole  # the first one is cut; better than nothing when it is the only one
+    return whole[-count:], position == 0

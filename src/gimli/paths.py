@@ -84,3 +84,11 @@ def make_private_dir(path: str, *, mode: int = 0o700) -> str:
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise StoreError(f"cannot write to {path}", why="permission denied", fix=f"chmod u+rwx {path}")
     return path
+
+
+def unlink_if_there(path: str) -> None:
+    """Remove a file. That somebody has cleaned up before us (in /tmp, after ten days) is no error."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

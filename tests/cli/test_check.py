@@ -21,7 +21,11 @@ def test_every_error_with_its_line(gimli):
     assert done.returncode == 2
     assert done.stdout == ""
     assert f"{path}: 3 errors, nothing was started" in done.stderr
-    for words in ("line 2: service.web.command: ", "line 3: service.web.watchdog: ", "line 4: service.db.command: "):
+    for words in (
+        "line 2: service.web.command: ",
+        "line 3: service.web.watchdog: ",
+        "line 4: service.db.command: ",
+    ):
         assert words in done.stderr
 
 

@@ -13,7 +13,17 @@ BEATING = (
     "from gimli import client; client.beat(); client.note('counting [red]sheep[/red]'); "
     "print('up', flush=True); import signal; signal.pause()"
 )
-CONTRACT = {"name", "state", "pid", "restarts", "uptime_s", "beat_age_s", "debugger", "starved", "last_report"}
+CONTRACT = {
+    "name",
+    "state",
+    "pid",
+    "restarts",
+    "uptime_s",
+    "beat_age_s",
+    "debugger",
+    "starved",
+    "last_report",
+}
 
 
 def test_without_a_monitor_there_is_nothing_and_that_is_no_error(gimli):
@@ -36,7 +46,12 @@ def test_the_contract(gimli):
     assert service["state"] == "running"
     assert service["pid"] == running.pids()[0]
     assert 0 <= service["beat_age_s"] <= service["uptime_s"] < 60
-    assert (service["restarts"], service["last_report"], service["debugger"], service["starved"]) == (0, None, None, False)
+    assert (service["restarts"], service["last_report"], service["debugger"], service["starved"]) == (
+        0,
+        None,
+        None,
+        False,
+    )
 
 
 def test_all_monitors_are_shown(gimli):

@@ -83,10 +83,13 @@ def test_a_script_whose_interpreter_is_missing_fails_at_exec(gimli):
     os.chmod(gimli.write("script", "#!/no/such/interpreter\n"), 0o755)
     done = gimli.call("run", "--restart", "never", "--", "./script")
     assert done.returncode == 127
-    assert "exec ./script: No such file or directory" in done.stderr
+    assert "script: cannot start: exec" in done.stderr
+    assert "No such file or directory" in done.stderr
 
 
-@pytest.mark.parametrize("option", [("--watchdog", "soon"), ("--backoff", "2s..1s"), ("--env", "A"), ("--name", "a/b")])
+@pytest.mark.parametrize(
+    "option", [("--watchdog", "soon"), ("--backoff", "2s..1s"), ("--env", "A"), ("--name", "a/b")]
+)
 def test_a_wrong_option_is_status_2(gimli, option):
     done = gimli.call("run", *option, "--", "true")
     assert done.returncode == 2
@@ -122,7 +125,8 @@ def test_a_second_int_does_not_wait_for_a_program_that_ignores_term(gimli, pytho
 
 
 def test_a_program_that_ignores_term_is_killed_with_its_group_after_its_interval(gimli, python):
-    child = "import subprocess; child = subprocess.Popen(['sleep', '1h']); open('child', 'w').write(str(child.pid)); "
+    child = "import subprocess; child = subprocess.Popen(['sleep', '1h']); "
+    child += "open('child', 'w').write(str(child.pid)); "
     running = gimli.run("--watchdog-stop", "100ms", command=python(child + DEAF))
     output_of(running, "up")
     child_pid = int(gimli.read("child"))
@@ -167,7 +171,9 @@ def test_closed_descriptors_do_no_harm(gimli, closed):
     """A file of the monitor's would get their numbers, and the output that was meant for a terminal."""
     redirections = " ".join(f"{fd}>&-" if fd else "<&-" for fd in closed)
     command = " ".join(["exec", *map(shell_word, gimli_command("run", "--", "sh", "-c", SHOW)), redirections])
-    done = subprocess.run(["sh", "-c", command], env=gimli.environment, cwd=gimli.directory, timeout=20, check=False)
+    done = subprocess.run(
+        ["sh", "-c", command], env=gimli.environment, cwd=gimli.directory, timeout=20, check=False
+    )
     assert done.returncode == 3
     fds = gimli.read("state/logs/sh.log").splitlines()
     assert len(fds) == 3
@@ -215,8 +221,19 @@ def test_a_flood_stays_below_the_cap(gimli):
     assert not os.path.exists(os.path.join(gimli.directory, "app.log.2"))
 
 
+def test_more_of_a_log_than_the_monitor_would_send_is_its_end(gimli):
+    running = gimli.run(command=("sh", "-c", "seq 1000000; kill -ALRM $PPID; exec sleep 1h"))
+    running.wait_for("signal", signal="SIGALRM")
+    lines = gimli.call("logs", "app", "-n", "1000000").stdout.split()
+    assert len(lines) > 50_000
+    assert lines == [str(number) for number in range(1_000_001 - len(lines), 1_000_001)]
+
+
 def test_hup_reopens_a_log_that_was_renamed(gimli, python):
-    script = UP + "import signal\nfor i in range(9): signal.sigwait([signal.SIGUSR1]); print('said', i, flush=True)"
+    script = (
+        UP
+        + "import signal\nfor i in range(9): signal.sigwait([signal.SIGUSR1]); print('said', i, flush=True)"
+    )
     blocked = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); "
     running = gimli.run("--log", "app.log", command=python(blocked + script))
     output_of(running, "up")
@@ -227,7 +244,7 @@ def test_hup_reopens_a_log_that_was_renamed(gimli, python):
     running.wait_for("signal", signal="SIGHUP")
     os.kill(pid, signal.SIGUSR1)
     process = gimli.popen("logs", "app", "-f", stdout=subprocess.PIPE)
-    assert process.stdout.readline() == "said 0\n"
+    assert gimli.read_line(process) == "said 0\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     assert gimli.read("app.log.kept") == "up\n"
@@ -238,7 +255,8 @@ def test_hup_reopens_a_log_that_was_renamed(gimli, python):
 
 
 def test_a_crash_is_captured_and_the_program_restarted(gimli, python):
-    script = "import os, signal\nif os.path.exists('again'): print('up', flush=True); signal.pause()\nopen('again', 'w').close(); "
+    script = "import os, signal\nif os.path.exists('again'): print('up', flush=True); signal.pause()\n"
+    script += "open('again', 'w').close(); "
     running = gimli.run(command=python(script + "os.kill(os.getpid(), 11)"))
     crash = running.wait_for("crash", signo=11)
     running.wait_for("snapshot", reason="crash", pid=crash["pid"])
@@ -290,9 +308,11 @@ def test_killed_while_it_is_being_captured_it_is_restarted(gimli, python):
 
 
 def test_a_python_program_that_hangs_is_noticed_on_time_captured_and_restarted(gimli, python):
-    running = gimli.run("--watchdog", "200ms", command=python(BEAT + "client.note('counting sheep'); " + WAIT))
+    running = gimli.run(
+        "--watchdog", "200ms", command=python(BEAT + "client.note('counting sheep'); " + WAIT)
+    )
     hang = running.wait_for("hang")
-    print(f"noticed {hang['late_ms']} ms late")  # noqa: T201 - a figure that is worth seeing
+    print(f"noticed {hang['late_ms']} ms late")
     assert 0 <= hang["late_ms"] < 100
     assert hang["silent_s"] == pytest.approx(hang["allowed_s"] + hang["late_ms"] / 1000, abs=0.001)
     running.wait_for("released")
@@ -302,7 +322,11 @@ def test_a_python_program_that_hangs_is_noticed_on_time_captured_and_restarted(g
 
 
 def test_a_hung_program_that_ignores_abrt_is_killed_after_its_interval(gimli, python):
-    script = "import signal; signal.signal(signal.SIGABRT, signal.SIG_IGN); " + BEAT + "\nwhile True: signal.pause()"
+    script = (
+        "import signal; signal.signal(signal.SIGABRT, signal.SIG_IGN); "
+        + BEAT
+        + "\nwhile True: signal.pause()"
+    )
     running = gimli.run("--watchdog", "100ms", "--watchdog-stop", "200ms", command=python(script))
     abrt = running.wait_for("sent", signal="SIGABRT")
     kill = running.wait_for("sent", signal="SIGKILL")
@@ -357,6 +381,14 @@ def test_a_program_that_beats_goes_on_after_its_snapshot(gimli, python):
     assert not running.events("hang")
 
 
+def test_the_time_it_was_stopped_for_a_snapshot_is_not_its_silence(gimli, python):
+    running = gimli.run("--watchdog", "700ms", "--restart", "never", command=python(HANG))
+    running.wait_for("heartbeat", state="running")
+    assert gimli.call("snapshot", "app").returncode == 0
+    released, hang = running.wait_for("released"), running.wait_for("hang")
+    assert hang["monotonic_ns"] - released["monotonic_ns"] >= 700_000_000
+
+
 # Programs that harm their page.
 
 PAGE = "import os, struct, mmap, socket; fd = int(os.environ['GIMLI_HB_FD'])\n"
@@ -376,8 +408,10 @@ RING = "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'app', os.envir
     ids=["garbage", "truncated", "shortened", "garbage in the pulses", "a pulse of centuries", "closed"],
 )
 def test_a_program_that_overwrites_its_page_harms_itself_alone(gimli, python, harm, damaged):
-    """Also by a pulse with garbage in it, which hangs at once: the monitor captures, restarts, and goes on."""
-    running = gimli.run("--watchdog-stop", "100ms", "--backoff", "1h", command=python(PAGE + harm + RING + WAIT))
+    """Also by a pulse with garbage in it, which hangs at once: the monitor captures it and goes on."""
+    running = gimli.run(
+        "--watchdog-stop", "100ms", "--backoff", "1h", command=python(PAGE + harm + RING + WAIT)
+    )
     output_of(running, "up")
     if damaged:
         running.wait_for("heartbeat-damaged")
@@ -387,10 +421,27 @@ def test_a_program_that_overwrites_its_page_harms_itself_alone(gimli, python, ha
     running.wait_for("monitor-ended")
 
 
+def test_a_page_that_names_a_stranger_has_nobody_captured(gimli, python):
+    """A program may write any pid there; the monitor may be root."""
+    forge = "os.pwrite(fd, struct.pack('<iiQiiI', 11, 1, 0, os.getppid(), os.getppid(), 7), 32)\n"
+    running = gimli.run(command=python(PAGE + forge + RING + WAIT))
+    assert running.wait_for("crash-refused")["pid"] == running.pid
+    output_of(running, "up")
+    running.send(signal.SIGTERM)
+    assert running.wait() == 143
+    assert not running.events("snapshot")
+
+
 @pytest.mark.parametrize("library", [(), ("--no-preload",)])
 def test_usr2_without_a_stop_does_not_end_the_monitor(gimli, library):
-    """Half of the original's crash protocol, and then an exit."""
-    running = gimli.run(*library, command=("sh", "-c", "kill -USR2 $PPID; exit 6"))
+    """Half of the original's crash protocol, and it has ended before the monitor, held here, hears of it."""
+    script = "read go; kill -STOP $PPID; kill -USR2 $PPID; exit 6"
+    running = gimli.run(*library, command=("sh", "-c", script), stdin=subprocess.PIPE)
+    pidfd = os.pidfd_open(running.wait_for("started")["pid"])
+    running.process.stdin.close()
+    assert select.select([pidfd], [], [], 20)[0]
+    os.close(pidfd)
+    running.send(signal.SIGCONT)
     assert running.wait() == 6
     assert running.events("signal")[0]["signal"] == "SIGUSR2"
 
@@ -422,7 +473,9 @@ def test_a_program_of_the_original_library_is_captured_continued_and_dies_by_its
 
 def test_a_program_of_the_original_library_that_hangs_is_noticed(gimli, original_client):
     """It rings no bell when it attaches: the monitor has to look."""
-    running = gimli.run("--watchdog", "200ms", "--restart", "never", "--no-preload", command=(original_client, "hang"))
+    running = gimli.run(
+        "--watchdog", "200ms", "--restart", "never", "--no-preload", command=(original_client, "hang")
+    )
     running.wait_for("heartbeat", state="running")
     running.wait_for("hang")
     running.wait_for("sent", signal="SIGABRT")
@@ -454,7 +507,9 @@ def test_a_second_monitor_of_the_same_name_is_refused(gimli, python):
 
 def test_of_many_that_start_at_once_one_runs(gimli, python):
     processes = [
-        gimli.popen("run", "--name", "app", "--", *python("input()"), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        gimli.popen(
+            "run", "--name", "app", "--", *python("input()"), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for _ in range(4)
     ]
     for process in processes:
@@ -479,6 +534,15 @@ def test_what_a_killed_monitor_has_left_does_not_stop_the_next(gimli, python):
 
 
 # Directories and disks.
+
+
+def test_a_runtime_directory_that_was_cleaned_up_does_not_disturb_the_end(gimli, python):
+    """In /tmp that happens after ten days. What is left is to end with the program's status."""
+    running = gimli.run(command=python(WAIT))
+    output_of(running, "up")
+    shutil.rmtree(gimli.runtime_dir)
+    running.send(signal.SIGTERM)
+    assert running.wait() == 143
 
 
 def test_a_state_directory_that_is_a_file_is_refused(gimli):

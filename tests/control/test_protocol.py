@@ -29,7 +29,11 @@ def test_any_bytes_are_a_request_or_a_peer_error(line):
     assert request["call"] in protocol.CALLS
 
 
-@given(st.fixed_dictionaries({}, optional={"schema": st.just(1) | plain, "call": st.sampled_from(["ps"]) | plain}))
+@given(
+    st.fixed_dictionaries(
+        {}, optional={"schema": st.just(1) | plain, "call": st.sampled_from(["ps"]) | plain}
+    )
+)
 def test_any_object_is_a_request_or_a_peer_error(message):
     """A call that is a list, a schema that is a table: one client must not end the monitor."""
     try:

@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +40,7 @@ class Answering:
         self.clients: list[socket.socket] = []
 
     def handle(self, request: dict[str, Any], connection: Connection) -> dict[str, Any] | None:
+        """The handler."""
         match request["call"]:
             case "ps":
                 return {"services": []}
@@ -74,6 +76,7 @@ class Answering:
 
     @property
     def connections(self) -> int:
+        """How many are open."""
         return len(self.server._connections)
 
 
@@ -117,7 +120,8 @@ def test_a_refusal_carries_the_whole_error(server):
 
 
 @pytest.mark.parametrize(
-    "sent", [b"\n", b"garbage\n", b"\xff\xff\n", b"[]\n", b'{"schema": 1, "call": []}\n', b"\0" * 70_000 + b"\n"]
+    "sent",
+    [b"\n", b"garbage\n", b"\xff\xff\n", b"[]\n", b'{"schema": 1, "call": []}\n', b"\0" * 70_000 + b"\n"],
 )
 def test_garbage_is_refused_and_the_next_one_is_served(server, sent):
     assert server.ask(sent)["ok"] is False
@@ -274,6 +278,23 @@ def test_the_socket_of_a_dead_monitor_is_passed_over(runtime):
     stale.close()
     assert len(client.sockets()) == 1
     assert client.all_status() == []
+
+
+def test_a_stream_that_is_cut_is_said_to_be(server):
+    """It reads more slowly than it is told, and is dropped in the middle of a line."""
+
+    def cut(_: dict[str, Any], connection: Connection) -> None:
+        connection._peer.sendall(b'{"ok": true}\n{"ok": true, "te')
+        connection.close()
+
+    server.server.handle = cut
+    serving = threading.Thread(target=lambda: [server.loop.run_once() for _ in ("accept", "request")])
+    serving.start()
+    stream = client.follow(server.path, "logs", timeout_s=10)
+    assert next(stream) == {"ok": True}
+    with pytest.raises(MonitorUnreachable, match="ended the stream of logs"):
+        next(stream)
+    serving.join()
 
 
 def test_a_request_has_the_schema_of_this_version():

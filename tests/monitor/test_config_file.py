@@ -119,7 +119,7 @@ WRONG = [
     ('watchdog = "0s"', 3, "service.web.watchdog", r".*more than 0.*"),
     ('watchdog_start = "-1s"', 3, "service.web.watchdog_start", r".*is not a duration.*"),
     ('watchdog_stop = "1s 2"', 3, "service.web.watchdog_stop", r".*is not a duration.*"),
-    ('restart = "sometimes"', 3, "service.web.restart", r'expected one of "always", "on-fault", "never", got .*'),
+    ('restart = "sometimes"', 3, "service.web.restart", r'expected one of "always", "on-fault", "never", .*'),
     ("restart = [1]", 3, "service.web.restart", r'expected one of "always", .*'),
     ('backoff = "60s..1s"', 3, "service.web.backoff", r"the backoff shrinks: 60s\.\.1s .*"),
     ('backoff = "1s.."', 3, "service.web.backoff", r'"" is not a duration.*'),
@@ -127,12 +127,12 @@ WRONG = [
     ("preload = 1", 3, "service.web.preload", r"expected true or false, got a number \(1\)"),
     ('autostart = "yes"', 3, "service.web.autostart", r"expected true or false, got a text .*"),
     ("environment = 5", 3, "service.web.environment", r"expected a table of texts, .*"),
-    ("environment = { A = 1 }", 3, "service.web.environment", r'A: expected a text, got a number .*; write A = "1"'),
-    ('environment = { "A=B" = "1" }', 3, "service.web.environment", r"'A=B' cannot be the name of a variable"),
+    ("environment = { A = 1 }", 3, "service.web.environment", r'A: expected a text, .*; write A = "1"'),
+    ('environment = { "A=B" = "1" }', 3, "service.web.environment", r"'A=B' cannot be the name of .*"),
     ('environment = { A = "1\\u0000" }', 3, "service.web.environment", r"'A' cannot be .*"),
     ("log = 5", 3, "service.web.log", r'expected a file\'s name, "inherit" or .*, got a number .*'),
     ('log = { rotate = "1MB" }', 3, "service.web.log", r"file is missing: .*"),
-    ('log = { file = "l", rotat = "1MB" }', 3, "service.web.log", r'unknown key rotat; did you mean "rotate"\?'),
+    ('log = { file = "l", rotat = "1MB" }', 3, "service.web.log", r'unknown key rotat; .* "rotate"\?'),
     ('log = { file = "l", rotate = "1 MiB" }', 3, "service.web.log", r'"1 MiB" is not a size .*'),
     ('log = { file = "l", rotate = "1kB" }', 3, "service.web.log", r'"1kB" is too small .* at least 100kB'),
     ("log = { file = 5 }", 3, "service.web.log", r"expected a text in quotes, .*"),
@@ -157,7 +157,12 @@ def test_each_error_has_its_line_its_key_and_what_was_expected(written, line, ke
         ('\n[service.web]\ncwd = "/"', 2, "service.web.command", r"missing; .*"),
         ("[service.web]\ncommand = []", 2, "service.web.command", r"expected at least the program's name"),
         ('[service.web]\ncommand = [""]', 2, "service.web.command", r"expected at least the program's name"),
-        ("[service.web]\ncommand = [1]", 2, "service.web.command", r"expected a list of texts, got a list .*"),
+        (
+            "[service.web]\ncommand = [1]",
+            2,
+            "service.web.command",
+            r"expected a list of texts, got a list .*",
+        ),
         ('[service.web]\ncommand = ["a", "\\u0000"]', 2, "service.web.command", r"a text with a NUL .*"),
         (
             '[service.web]\ncommand = "web --port 80"',
@@ -214,7 +219,7 @@ def test_the_same_key_in_two_services_is_found_in_the_right_one():
 
 def test_an_error_says_which_file_how_many_and_how_to_check():
     with pytest.raises(ConfigError) as caught:
-        parse('[service.web]\ncwd = 1\npreload = 2', PATH, STATE)
+        parse("[service.web]\ncwd = 1\npreload = 2", PATH, STATE)
     assert caught.value.what == f"{PATH}: 3 errors, nothing was started"
     assert caught.value.fix == f"then: gimli check -f {PATH}"
     with pytest.raises(ConfigError) as caught:
@@ -267,16 +272,18 @@ def _quoted(text: str) -> str:
 
 @given(st.text(max_size=200))
 def test_any_text_is_services_or_a_config_error(text):
+    found = []
     try:
         parse(text, PATH, STATE)
     except ConfigError as error:
-        assert all(1 <= problem.line <= max(1, len(text.splitlines()) + 1) for problem in error.problems)
+        found = error.problems
+    assert all(1 <= problem.line <= len(text.splitlines()) + 1 for problem in found)
 
 
-scraps = st.sampled_from(
-    ["[service.a]", "[service.b]", "[service]", "command = ", '["x"]', '"1s"', "watchdog = ", "log = ", "{", "}"]
-    + ["\n", "=", "5", "file = ", "[", "]", "environment", ".a", "true", "#"]
-)  # fmt: skip
+SCRAPS = (
+    '[service.a]|[service.b]|[service]|command = |["x"]|"1s"|watchdog = |log = |{|}|=|5|file = |[|]|.a|true|#'
+)
+scraps = st.sampled_from(["\n", "environment", *SCRAPS.split("|")])
 
 
 @given(st.lists(scraps, max_size=25).map(lambda parts: " ".join(parts).replace(" \n ", "\n")))

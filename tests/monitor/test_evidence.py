@@ -41,6 +41,7 @@ class Captured:
         return [name for name, _ in self.told]
 
     def events(self) -> list[str]:
+        """What the journal holds of it."""
         return [entry["event"] for entry in self.journal.recent("web")]
 
 
@@ -66,7 +67,8 @@ def test_the_helper_reads_its_request_to_the_end(tmp_path):
 
 def test_a_library_that_prints_does_not_disturb(tmp_path):
     """What is no message is passed over: a line of its own, half a line, an endless one."""
-    noise = 'print("hello"); print("[1]"); print("null"); print("[" * 100000); import os; os.write(1, b"\\xff\\n")\n'
+    noise = 'print("hello"); print("[1]"); print("null"); print("[" * 100000, flush=True)\n'
+    noise += 'import os; os.write(1, b"\\xff\\n")\n'
     assert Captured(tmp_path, noise + STORED + 'print("{", end="")').run() == ["released", "report"]
 
 
@@ -75,7 +77,10 @@ def test_a_library_that_prints_does_not_disturb(tmp_path):
     [
         ("raise SystemExit('no memory')", "it ended by exit 1: no memory"),
         ("import os; os.kill(os.getpid(), 11)", "it ended by signal 11"),
-        ("import os; os.write(2, b'x' * 5000 + b' the end'); os._exit(3)", "it ended by exit 3: " + "x" * 1992 + " the end"),
+        (
+            "import os; os.write(2, b'x' * 5000 + b' the end'); os._exit(3)",
+            "it ended by exit 3: " + "x" * 1992 + " the end",
+        ),
     ],
 )  # fmt: skip
 def test_a_helper_that_dies_releases_and_says_why(tmp_path, script, why):
@@ -90,7 +95,8 @@ def test_a_failure_is_said_once(tmp_path):
     """By its own message, which knows more than its exit status."""
     script = """
 print('{"event": "released", "pause_ms": 1}')
-raise SystemExit(print('{"event": "failed", "what": "cannot write", "why": "disk full", "stored": false}') or 1)
+print('{"event": "failed", "what": "cannot write", "why": "disk full", "stored": false}')
+raise SystemExit(1)
 """
     captured = Captured(tmp_path, script)
     assert captured.run() == ["released", "failed"]
@@ -107,7 +113,9 @@ def test_a_helper_that_cannot_be_started_releases(tmp_path):
     captured = Captured(tmp_path, STORED)
     captured.run()
     captured.evidence._capture_command = ("/nonexistent",)
-    captured.evidence.capture(REQUEST, Outcome(lambda: captured.told.append(("released", None)), None, lambda _: None))
+    captured.evidence.capture(
+        REQUEST, Outcome(lambda: captured.told.append(("released", None)), None, lambda _: None)
+    )
     assert captured.run()[-1] == "released"
 
 

@@ -84,6 +84,17 @@ def test_a_cancelled_deadline_does_not_come_and_wakes_nobody(loop):
     assert called == ["kept"]
 
 
+def test_deadlines_that_are_moved_again_and_again_do_not_pile_up(loop):
+    """A program that rings for each of its jobs, under a watchdog of an hour."""
+    called = []
+    kept = [loop.at(number, lambda number=number: called.append(number)) for number in range(200, 0, -1)]
+    for _ in range(10_000):
+        loop.after(3600, lambda: called.append("moved")).cancel()
+    assert len(loop._deadlines) <= 2 * len(kept) + 101
+    loop.run_once()
+    assert called == list(range(1, 201))
+
+
 def test_a_deadline_that_cancels_the_next(loop):
     called = []
     second = loop.at(2, lambda: called.append("second"))

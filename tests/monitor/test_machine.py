@@ -324,6 +324,7 @@ class World:
             assert child.pid == 0
         if child.state in {State.DOWN, State.FAILED}:
             assert not self.timers
+        assert (child.state is State.DOWN) <= (child.wish is Wish.DOWN)
         if child.state is State.KILLING and before.state is not State.KILLING:
             assert isinstance(event, events.StopExpired)
         assert child.failures in {0, before.failures, before.failures + 1}

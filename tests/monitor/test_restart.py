@@ -29,7 +29,9 @@ def test_a_wait_never_shrinks_and_never_leaves_its_limits(backoff, failures):
     assert delay_s <= delay_before(backoff, failures + 1)
 
 
-@pytest.mark.parametrize(("attempts", "failures", "exhausted"), [(3, 2, False), (3, 3, True), (0, 10**9, False)])
+@pytest.mark.parametrize(
+    ("attempts", "failures", "exhausted"), [(3, 2, False), (3, 3, True), (0, 10**9, False)]
+)
 def test_attempts_are_counted_and_zero_means_for_ever(attempts, failures, exhausted):
     assert is_exhausted(Backoff(attempts=attempts), failures) is exhausted
 
@@ -39,7 +41,9 @@ def test_the_originals_list_of_faults_restarts_on_fault(signo):
     assert is_wanted_again(Restart.ON_FAULT, ExitStatus(signo=signo), hung=False)
 
 
-@pytest.mark.parametrize("status", [ExitStatus(code=0), ExitStatus(code=1), ExitStatus(signo=15), ExitStatus(signo=1)])
+@pytest.mark.parametrize(
+    "status", [ExitStatus(code=0), ExitStatus(code=1), ExitStatus(signo=15), ExitStatus(signo=1)]
+)
 def test_other_ends_do_not_restart_on_fault(status):
     assert not is_wanted_again(Restart.ON_FAULT, status, hung=False)
     assert is_wanted_again(Restart.ON_FAULT, status, hung=True)

@@ -7,7 +7,7 @@ A story is a script with its output (tests/stories/monitor). ``pytest --rewrite`
     executed 100 | not executed WHY                                what exec said
     beat starting | running | stopping                             the heartbeat
     late 60s/60s [PULSE]                                           silence, of what was allowed
-    crash SEGV | crash | worker SEGV                               a handler waits; without a name: the original's
+    crash SEGV | crash | worker SEGV                               a handler waits; no name: the original's
     released                                                       the snapshot is done
     ended 3 | ended SEGV                                           how the process ended
     restart due | stop expired | healthy                           a deadline
@@ -125,7 +125,9 @@ def _describe(order: actions.Action) -> str:
         case actions.Disarm(timer=timer):
             return f"disarm {timer.value}"
         case actions.Tell(event=event, details=details):
-            return " ".join(["tell", event, *(f"{name}={found}" for name, found in details if found is not None)])
+            return " ".join(
+                ["tell", event, *(f"{name}={found}" for name, found in details if found is not None)]
+            )
 
 
 def _retell(text: str) -> str:

@@ -21,7 +21,9 @@ INTERVALS = Intervals(watchdog_s=60.0, start_s=200.0, stop_s=30.0)
 ALLOWED_NS = {STARTING: 200 * S, RUNNING: 60 * S, STOPPING: 30 * S}
 
 
-def a_page(state=RUNNING, beat_ns=T0, *, ticks=1, intact=True, library=LIBRARY_C, pulses=()) -> heartbeat.Page:
+def a_page(
+    state=RUNNING, beat_ns=T0, *, ticks=1, intact=True, library=LIBRARY_C, pulses=()
+) -> heartbeat.Page:
     return heartbeat.Page(state, ticks, intact, beat_ns, library, "", tuple(pulses), 0, 0, None)
 
 
@@ -223,7 +225,7 @@ def test_our_libraries_ring_and_need_no_look():
 
 
 def test_a_program_that_may_yet_begin_to_beat_is_looked_at_ever_more_rarely():
-    """The original library attaches unseen; a program that never will must not wake an idle monitor for ever."""
+    """The original library attaches unseen; a program that never will must not wake the monitor for ever."""
     page, now_ns, looks = ticking(0, NOT_SUPPORTED), T0, []
     while now_ns < T0 + 86_400 * S:
         now_ns = must_look_by(Memory(T0), page, INTERVALS, now_ns)

@@ -15,13 +15,27 @@ from gimli.monitor.config_file import NAME, parse_backoff
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
-@click.option("--name", help="Name of the service; the program's own by default.")
+@click.option("--name", metavar="NAME", help="Name of the service; the program's own by default.")
 @click.option(
-    "--watchdog", default="60s", show_default=True, help="Silence allowed to a running program that beats."
+    "--watchdog",
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    help="Silence allowed to a running program that beats.",
 )
-@click.option("--watchdog-start", default="200s", show_default=True, help="The same while it starts.")
 @click.option(
-    "--watchdog-stop", default="60s", show_default=True, help="How long it may take to stop, before KILL."
+    "--watchdog-start",
+    metavar="DURATION",
+    default="200s",
+    show_default=True,
+    help="The same while it starts.",
+)
+@click.option(
+    "--watchdog-stop",
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    help="How long it may take to stop, before KILL.",
 )
 @click.option(
     "--restart",
@@ -32,6 +46,7 @@ from gimli.monitor.config_file import NAME, parse_backoff
 )
 @click.option(
     "--backoff",
+    metavar="FIRST..LIMIT",
     default="0.1s..60s",
     show_default=True,
     help="Wait before a restart, from the second failure in a row on: doubled each time.",

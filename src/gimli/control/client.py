@@ -48,6 +48,12 @@ def follow(
                 if first:
                     yield protocol.parse_answer(first)
                 for line in lines:
+                    if not line.endswith(b"\n"):
+                        raise MonitorUnreachable(
+                            f"the monitor has ended the stream of {name}",
+                            why="more was told than was read, and it keeps 4 MB",
+                            fix="ask again; for all of a flood, read the log's file",
+                        )
                     yield protocol.parse_answer(line)
     except OSError as error:
         raise MonitorUnreachable(

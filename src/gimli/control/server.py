@@ -11,6 +11,7 @@ import socket
 
 from gimli.control import protocol
 from gimli.errors import GimliError, PeerError
+from gimli.paths import unlink_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,8 +162,7 @@ class Server:
             connection.close()
         self.loop.forget(self._listener.fileno())
         self._listener.close()
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+        unlink_if_there(self.path)
 
     def _accept(self, _: int) -> None:
         try:
@@ -193,8 +193,7 @@ def listen(path: str, kind: socket.SocketKind, *, mode: int) -> socket.socket:
     Raises:
         OSError: the path cannot be bound; a unix socket's path has at most 107 bytes.
     """
-    if os.path.exists(path):
-        os.unlink(path)
+    unlink_if_there(path)
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     before = os.umask(0o777 & ~mode)
     try:

@@ -23,8 +23,12 @@ _SLEEP_S_MAX = 86_400.0
 """epoll takes 24 days at most; a pulse may have an interval of centuries."""
 
 
+_CANCELLED_MAX = 100
+"""Cancelled deadlines that may stay in the heap, besides as many as there are others."""
+
+
 class Deadline:
-    """A callback at a time. ``cancel`` forgets it; it stays in the heap until its time, and does nothing."""
+    """A callback at a time. ``cancel`` forgets it; it stays in the heap for a while, and does nothing."""
 
     __slots__ = ("at_ns", "callback")
 
@@ -47,6 +51,7 @@ class Loop:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._deadlines: list[Deadline] = []
+        self._deadlines_max = _CANCELLED_MAX
         self._forgotten: set[int] = set()
 
     def watch(self, fd: int, callback: Callable[[int], None], events: int = READ) -> None:
@@ -66,6 +71,11 @@ class Loop:
 
     def at(self, at_ns: int, callback: Callable[[], None]) -> Deadline:
         """Call ``callback`` once, at ``at_ns`` on CLOCK_MONOTONIC or as soon after as possible."""
+        if len(self._deadlines) > self._deadlines_max:
+            # Every ring of a bell moves a deadline: those of an hour ahead would pile up until then.
+            self._deadlines = [deadline for deadline in self._deadlines if deadline.callback]
+            heapq.heapify(self._deadlines)
+            self._deadlines_max = 2 * len(self._deadlines) + _CANCELLED_MAX
         deadline = Deadline(at_ns, callback)
         heapq.heappush(self._deadlines, deadline)
         return deadline

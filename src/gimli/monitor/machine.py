@@ -204,7 +204,10 @@ def _spawn_failed(child: Child, event: SpawnFailed) -> tuple[Child, tuple[Action
 
 def _give_up_spawning(child: Child, event: SpawnsExhausted) -> tuple[Child, tuple[Action, ...]]:
     because = f"cannot start: {event.why}"
-    return replace(child, pid=0, because=because), (Disarm(Timer.STOP), _tell("failed", because=because))
+    return replace(child, pid=0, wish=Wish.DOWN, because=because), (
+        Disarm(Timer.STOP),
+        _tell("failed", because=because),
+    )
 
 
 def _beat(child: Child, event: Event) -> tuple[Child, tuple[Action, ...]]:

@@ -11,6 +11,7 @@ import os
 import select
 
 from gimli.logs import OutputFile
+from gimli.paths import unlink_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Output:
         self.drain()
         self.file.close()
         os.close(self.fd)
-        os.unlink(self.fifo_path)
+        unlink_if_there(self.fifo_path)
 
 
 def write_if_ready(fd: int, data: bytes) -> None:

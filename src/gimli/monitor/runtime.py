@@ -190,7 +190,7 @@ class Monitor:
             service.close()
         self._bell.close()
         for name in (BELL_NAME, LOCK_NAME):
-            os.unlink(os.path.join(self.told.instance_dir, name))
+            paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
         os.close(self._lock_fd)
         try:
             os.rmdir(self.told.instance_dir)

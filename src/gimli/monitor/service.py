@@ -17,6 +17,7 @@ from gimli.monitor import actions, events, machine, spawn, watchdog
 from gimli.monitor.evidence import Outcome
 from gimli.monitor.machine import State
 from gimli.monitor.output import Output
+from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 from gimli.status import ServiceStatus
 from gimli.store import new_id
@@ -104,11 +105,15 @@ class Supervised:
         self._events.append(event)
         if len(self._events) > 1:
             return
-        while self._events:
-            self.child, orders = machine.step(self.child, self._events[0])
-            for order in orders:
-                self._carry_out(order)
-            self._events.popleft()
+        try:
+            while self._events:
+                self.child, orders = machine.step(self.child, self._events[0])
+                for order in orders:
+                    self._carry_out(order)
+                self._events.popleft()
+        except BaseException:
+            self._events.clear()  # one left in the queue would hold back all that follow, for ever
+            raise
         self._watch()
         self._on_change(self)
 
@@ -211,7 +216,7 @@ class Supervised:
             self._site.loop.forget(self.output.fd)
             self.output.close()
         self.page.close()
-        os.unlink(self.page.path)
+        unlink_if_there(self.page.path)
 
     def _beat_ns(self, page: heartbeat.Page) -> int:
         stamps = [page.beat_ns, self._memory.beat_ns, *(pulse.beat_ns for pulse in page.pulses)]
@@ -459,7 +464,12 @@ class Supervised:
         now_ns = clock.monotonic_ns()
         page = self.page.read()
         intervals = self.config.policy.intervals
-        self._memory = watchdog.remember(self._memory, page, now_ns)
+        memory = watchdog.remember(self._memory, page, now_ns)
+        if memory.state != self._memory.state:
+            # It has changed since it was looked at: that is news for the machine, in the next round.
+            self._look = self._site.loop.at(now_ns, self.look_at_page)
+            return
+        self._memory = memory
         verdict = watchdog.look(self._memory, page, intervals, now_ns)
         if isinstance(verdict, watchdog.Late):
             self.handle(_late(verdict))
