@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from gimli.heartbeat import Crash
 from gimli.monitor import actions, events, machine
 from gimli.monitor.actions import Timer
+from gimli.monitor.child import LIVE, Child, State, Wish
 from gimli.monitor.config import Backoff, Intervals, Policy, Restart
-from gimli.monitor.machine import LIVE, TABLE, Child, State, Wish
+from gimli.monitor.machine import TABLE
 from gimli.process import ExitStatus
 from gimli.value import replace
 

@@ -9,8 +9,8 @@ import pytest
 from gimli import journal
 from gimli.heartbeat import Crash
 from gimli.monitor import actions, events, machine
+from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.config import Policy
-from gimli.monitor.machine import Child, State, Wish
 from gimli.monitor.narrator import describe
 from gimli.process import ExitStatus
 

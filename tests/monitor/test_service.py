@@ -13,9 +13,9 @@ from gimli import heartbeat
 from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.monitor import config, events
+from gimli.monitor.child import State
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
-from gimli.monitor.machine import State
 from gimli.monitor.service import Site, Supervised, refuse_snapshot
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 

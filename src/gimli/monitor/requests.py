@@ -14,7 +14,7 @@ from gimli.control import protocol
 from gimli.errors import GimliError, PeerError, UnknownService
 from gimli.logs import last_lines
 from gimli.monitor import events
-from gimli.monitor.machine import State, Wish
+from gimli.monitor.child import State, Wish
 from gimli.monitor.service import refuse_snapshot
 
 TYPE_CHECKING = False

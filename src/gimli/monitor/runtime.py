@@ -18,9 +18,9 @@ from gimli.control.server import Server, listen
 from gimli.errors import AlreadyRunning, StoreError
 from gimli.journal import Journal
 from gimli.monitor import events
+from gimli.monitor.child import LIVE, State
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
-from gimli.monitor.machine import LIVE, State
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site, Supervised

@@ -14,8 +14,8 @@ from collections import deque
 from gimli import clock, heartbeat, process
 from gimli.errors import GimliError
 from gimli.monitor import actions, events, machine, spawn, watchdog
+from gimli.monitor.child import Child, State
 from gimli.monitor.evidence import Outcome
-from gimli.monitor.machine import State
 from gimli.monitor.output import Output
 from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
@@ -74,7 +74,7 @@ class Supervised:
 
     def __init__(self, config: Service, site: Site, on_change: Callable[[Supervised], None]) -> None:
         self.config = config
-        self.child = machine.Child(config.policy)
+        self.child = Child(config.policy)
         self.last_report: dict[str, Any] | None = None
         self.snapshot_failure = ""
         self.page = heartbeat.PageFile(os.path.join(site.instance_dir, f"{config.name}.page"))
