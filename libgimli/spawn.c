@@ -24,7 +24,7 @@ struct gimli_spawn {
     const char *input;  /* opened as standard input; NULL: inherited */
     const char *output; /* a FIFO, opened as standard output and error; NULL: inherited */
     int page_fd;        /* left open in the program under the same number */
-    int status_fd;      /* told "STEP: REASON" when the program cannot be started; close on exec */
+    int status_fd;      /* told "NAME: REASON" when the program cannot be started; close on exec */
     unsigned long descriptors_soft, descriptors_hard;
 };
 
@@ -52,7 +52,7 @@ static int open_as(const char *path, int flags, int first, int last)
     return 0;
 }
 
-/* Returns only the step that failed. */
+/* Returns only when it failed: with the name of what could not be used. */
 static const char *become(const struct gimli_spawn *told)
 {
     const struct rlimit descriptors = {told->descriptors_soft, told->descriptors_hard};
@@ -67,10 +67,10 @@ static const char *become(const struct gimli_spawn *told)
     if (fcntl(told->page_fd, F_SETFD, 0) < 0)
         return "heartbeat page";
     if (told->cwd != NULL && chdir(told->cwd) < 0)
-        return "cwd";
+        return told->cwd;
     environ = (char **)told->envp; /* execvp looks the program up in the PATH that it will have */
     execvp(told->argv[0], told->argv);
-    return "exec";
+    return told->argv[0];
 }
 
 /* Start a program. Returns its pid, or -1 with errno. */
@@ -81,7 +81,8 @@ int gimli_spawn(const struct gimli_spawn *told)
     pid_t pid = fork();
     if (pid == 0) {
         const char *step = become(told);
-        dprintf(told->status_fd, "%s: %s", step, strerror(errno));
+        int why = errno;
+        dprintf(told->status_fd, "%s: %s", step, strerror(why));
         _exit(EXEC_FAILED);
     }
     return pid;

@@ -261,7 +261,7 @@ def test_large_memory_does_not_make_the_pause_long(compiled, start, capture):
     pauses_ms = sorted(
         capture(process.pid, id=f"01ARYZ6S4{digit}").messages[0]["pause_ms"] for digit in "ABCDE"
     )
-    print(f"pause with 500 MB resident: {pauses_ms} ms")  # noqa: T201 - shown with -s
+    print(f"pause with 500 MB resident: {pauses_ms} ms")
     assert pauses_ms[0] < 250
 
 

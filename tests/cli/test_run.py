@@ -83,7 +83,7 @@ def test_a_script_whose_interpreter_is_missing_fails_at_exec(gimli):
     os.chmod(gimli.write("script", "#!/no/such/interpreter\n"), 0o755)
     done = gimli.call("run", "--restart", "never", "--", "./script")
     assert done.returncode == 127
-    assert "script: cannot start: exec" in done.stderr
+    assert "script: cannot start: ./script: No such file" in done.stderr
     assert "No such file or directory" in done.stderr
 
 
@@ -624,3 +624,31 @@ def test_time_is_not_wasted(gimli):
     began_s = time.monotonic()
     gimli.call("run", "--", "true")
     assert time.monotonic() - began_s < 5
+
+
+def test_output_that_cannot_be_written_is_said_once(gimli):
+    """/dev/full stands for a full disk: the program goes on, and its loss is one event."""
+    script = "for i in 1 2 3; do echo line $i; sleep 0.05; done"
+    running = gimli.run("--log", "/dev/full", command=("sh", "-c", script))
+    assert running.wait() == 0
+    running.wait_for("monitor-ended")
+    assert len(running.events("output-lost")) == 1
+
+
+def test_a_second_int_during_a_snapshot_does_not_wait_for_the_stop_interval(gimli, python):
+    """Haste asked for while it is captured is remembered until it is released."""
+    source = """
+import signal, time
+from gimli import client
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+client.running()
+time.sleep(99)
+"""
+    running = gimli.run("--watchdog-stop", "60s", command=python(source))
+    running.wait_for("heartbeat", state="running")
+    gimli.popen("snapshot", "app")
+    running.wait_for("snapshot")
+    running.send(signal.SIGINT)
+    running.send(signal.SIGTERM)  # another one: two of a kind are one to the kernel
+    running.wait_for("sent", signal="SIGKILL")
+    assert running.wait() == 137

@@ -290,3 +290,14 @@ signal.pause()
     running.wait_for("report")
     service = gimli.service("web")
     assert (service["pid"], service["restarts"], service["state"]) == (pid, 0, "running")
+
+
+def test_a_service_of_two_monitors_is_told_apart_by_words(gimli):
+    """The same name under `gimli up` and `gimli run`: a command for it does not just take the first."""
+    up = gimli.up('[service.app]\ncommand = ["sleep", "1h"]\n')
+    up.wait_for("started")
+    run = gimli.run("--log", "inherit", command=("sleep", "1h"))
+    run.wait_for("started")
+    done = gimli.call("stop", "app")
+    assert done.returncode == 1
+    assert "2 monitors hold a service called 'app'" in done.stderr

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gimli.heartbeat import Crash
-from gimli.monitor import actions, events, machine
+from gimli.monitor import actions, effects, events, machine
 from gimli.monitor.actions import Timer
 from gimli.monitor.child import LIVE, Child, State, Wish
 from gimli.monitor.config import Backoff, Intervals, Policy, Restart
@@ -66,7 +66,7 @@ def test_every_pair_of_state_and_event_has_a_row_and_a_reason_when_nothing_chang
     before = Child(Policy(), state=state, wish=Wish.UP, pid=100)
     after, orders = machine.step(before, SAMPLES[event])
     assert after.state is row.target
-    if row.effect is machine._nothing:
+    if row.effect is effects.nothing:
         assert row.target is state
         assert row.because
         assert (after, orders) == (before, ())

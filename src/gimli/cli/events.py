@@ -34,11 +34,14 @@ def command(*, service: str | None, lines: int, follow: bool, as_json: bool, sta
 
     Past events come from the journals' files, so they are there also when no monitor runs.
     """
+    # The stream first, so that nothing falls between it and the past; what is in both is shown once.
+    stream = _to_come(service) if follow else iter(())
     past = sorted(_past(state_dir or paths.state_dir(), service), key=lambda entry: str(entry.get("time")))
     for entry in past[-lines:] if lines else []:
         click.echo(_line(entry, as_json=as_json))
-    if follow:
-        for entry in _to_come(service):
+    last_ns = max((int(entry.get("monotonic_ns") or 0) for entry in past), default=0)
+    for entry in stream:
+        if int(entry["monotonic_ns"]) > last_ns:
             click.echo(_line(entry, as_json=as_json))
 
 
@@ -55,9 +58,9 @@ def _past(state_dir: str, service: str | None) -> Iterator[dict[str, Any]]:
 def _to_come(service: str | None) -> Iterator[dict[str, Any]]:
     """Events of one service's monitor, or of the only one."""
     path = client.socket_of(service) if service else _only_socket()
-    for answer in client.follow(path, "events", service=service):
-        if "entry" in answer:
-            yield answer["entry"]
+    answers = client.follow(path, "events", service=service)
+    next(answers, None)  # from here on the monitor keeps events for us
+    return (answer["entry"] for answer in answers if "entry" in answer)
 
 
 def _only_socket() -> str:

@@ -100,11 +100,20 @@ def socket_of(service: str) -> str:
             fix="start one: gimli up, or gimli run -- COMMAND",
         )
     names: list[str] = []
+    found: list[tuple[str, str]] = []
     for path, status in monitors:
         held = [str(item["name"]) for item in status["services"]]
-        if service in held:
-            return path
         names += held
+        if service in held:
+            found.append((path, f"pid {status['monitor']['pid']}, {status['monitor']['instance']}"))
+    if len(found) == 1:
+        return found[0][0]
+    if found:
+        raise UnknownService(
+            f"{len(found)} monitors hold a service called {service!r}",
+            why="; ".join(monitor for _, monitor in found),
+            fix="give one of them another name: gimli run --name NAME",
+        )
     raise UnknownService(
         f"no service is called {service!r}",
         why=f"there are: {', '.join(sorted(names)) or 'none'}",

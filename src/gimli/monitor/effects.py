@@ -191,8 +191,7 @@ def stop_waiting(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
 
 
 def kill(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
-    allowed_s = child.policy.intervals.stop_s
-    return child, (Signal(Signals.SIGKILL, f"it did not end within {allowed_s:g} s", group=True),)
+    return child, (Signal(Signals.SIGKILL, "it has not ended in the time it was given", group=True),)
 
 
 def kill_executed(child: Child, event: Executed) -> tuple[Child, tuple[Action, ...]]:

@@ -127,9 +127,7 @@ def _ends() -> dict[type, Row]:
 def _nothing_runs(state: State) -> dict[type, Row]:
     """Rows of a state without an instance."""
     return {
-        WorkerCrashed: Row(
-            state, effects.worker_crash, "a descendant may outlive the main process"
-        ),
+        WorkerCrashed: Row(state, effects.worker_crash, "a descendant may outlive the main process"),
         **ignored(
             state,
             *_BEATS,
@@ -210,9 +208,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         **ignored(State.RUNNING, RestartDue, StopExpired, because="disarmed; a late one means nothing"),
     },
     State.CAPTURING: {
-        StartWanted: Row(
-            State.CAPTURING, effects.take_back_stop, "a stop that waits is taken back"
-        ),
+        StartWanted: Row(State.CAPTURING, effects.take_back_stop, "a stop that waits is taken back"),
         StopWanted: Row(
             State.CAPTURING, effects.wish_down, "the stop follows the snapshot, which is bounded"
         ),

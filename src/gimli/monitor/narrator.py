@@ -56,7 +56,7 @@ def describe(entry: dict[str, Any]) -> str:
             return f"internal error, please report it: {entry['traceback']}"
         case "crash-refused":
             return f"no snapshot of pid {entry['pid']} for {service}: {entry['why']}"
-        case "heartbeat-damaged":
+        case "heartbeat-damaged" | "output-lost":
             return f"{service}: {entry['what']}: {entry['why']}; {entry['fix']}"
         case _:
             return ""

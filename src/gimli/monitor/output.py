@@ -25,13 +25,21 @@ _READS_AT_ONCE = 16
 
 
 class Output:
-    """One service's FIFO, file and followers."""
+    """One service's FIFO, file and followers.
 
-    def __init__(self, fifo_path: str, log: Log) -> None:
+    Args:
+        fifo_path: where the program writes.
+        log: where it goes.
+        on_loss: called when output begins to be lost.
+    """
+
+    def __init__(self, fifo_path: str, log: Log, on_loss: Callable[[], None]) -> None:
         self.fifo_path = fifo_path
         self.file = OutputFile(log.file, log.cap_bytes)
         self.followers: list[Callable[[bytes], None]] = []
         self._echo = log.echo
+        self._on_loss = on_loss
+        self._is_losing = False
         if not os.path.exists(fifo_path):
             os.mkfifo(fifo_path, 0o600)
         # Read and write, so that it never reads end of file when no program holds it.
@@ -44,11 +52,20 @@ class Output:
                 data = os.read(self.fd, _READ_BYTES)
             except BlockingIOError:
                 return
-            self.file.write(data)
+            self._keep(data)
             if self._echo:
                 write_if_ready(1, data)
             for follower in tuple(self.followers):
                 follower(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Write it to the file; that it cannot be written is said once, until it can again."""
+        lost_before = self.file.dropped_bytes
+        self.file.write(data)
+        is_losing = self.file.dropped_bytes > lost_before
+        if is_losing and not self._is_losing:
+            self._on_loss()
+        self._is_losing = is_losing
 
     def close(self) -> None:
         """Close the file and the FIFO, and remove it."""

@@ -60,6 +60,7 @@ class Monitor:
         self._bell = listen(os.path.join(told.instance_dir, BELL_NAME), socket.SOCK_DGRAM, mode=0o666)
         self._signals = SignalReader()
         self.is_ending = False
+        self._is_hasty = False
         self._internal_errors = 0
         self.requests = Requests(self)
         self._control = Server(self.loop, os.path.join(told.instance_dir, CONTROL_NAME), self.requests.handle)
@@ -74,7 +75,7 @@ class Monitor:
             raise_descriptor_limit(),
             load_spawner(),
         )
-        self.services = {made.name: Supervised(made, site, self.requests.changed) for made in told.services}
+        self.services = {made.name: Supervised(made, site, self._changed) for made in told.services}
         if told.foreground:
             self.journal.subscribers.append(Narrator().tell)
         self.loop.watch(self._signals.fd, self._signalled)
@@ -99,7 +100,8 @@ class Monitor:
 
     def shut_down(self, because: str) -> None:
         """Stop every service, then end. Asked a second time: without waiting for the stop intervals."""
-        event = events.StopExpired() if self.is_ending else events.StopWanted(because)
+        self._is_hasty = self.is_ending
+        event = events.StopExpired() if self._is_hasty else events.StopWanted(because)
         self.is_ending = True
         for service in self.services.values():
             service.handle(event)
@@ -124,6 +126,11 @@ class Monitor:
             self.journal.record("internal-error", traceback=traceback.format_exc())
             if self._internal_errors == _INTERNAL_ERRORS_MAX:
                 self.shut_down(f"{_INTERNAL_ERRORS_MAX} internal errors; see: gimli events")
+
+    def _changed(self, service: Supervised) -> None:
+        if self._is_hasty and service.child.state is State.STOPPING:
+            service.handle(events.StopExpired())  # it was captured when haste was asked for
+        self.requests.changed(service)
 
     def _prepare_directories(self) -> None:
         paths.make_private_dir(self.told.state_dir)
@@ -185,13 +192,14 @@ class Monitor:
                 service.look_at_page()
 
     def _close(self) -> None:
-        self._control.close()
         for service in self.services.values():
             service.close()
         self._bell.close()
         for name in (BELL_NAME, LOCK_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
         os.close(self._lock_fd)
+        # Last: who waits for our end, as `gimli down` does, may start the next monitor at once.
+        self._control.close()
         try:
             os.rmdir(self.told.instance_dir)
         except OSError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import deque
 
 from gimli import clock, heartbeat, process
@@ -17,11 +16,11 @@ from gimli.monitor import actions, events, machine, spawn, watchdog
 from gimli.monitor.child import Child, State
 from gimli.monitor.evidence import Outcome
 from gimli.monitor.output import Output
+from gimli.monitor.request import capture_request
 from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 from gimli.status import ServiceStatus
-from gimli.store import new_id
-from gimli.value import fields_of, replace, value
+from gimli.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.loop import Deadline, Loop
 
-_STOP_TIMEOUT_S = 2.0
-_CAP_BYTES = 8 * 1024 * 1024
 _WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
@@ -80,7 +77,9 @@ class Supervised:
         self.page = heartbeat.PageFile(os.path.join(site.instance_dir, f"{config.name}.page"))
         self.page.reset()
         fifo_path = os.path.join(site.instance_dir, f"{config.name}.out")
-        self.output = Output(fifo_path, config.log) if config.log.file is not None else None
+        self.output = (
+            Output(fifo_path, config.log, self._output_lost) if config.log.file is not None else None
+        )
         if self.output:
             site.loop.watch(self.output.fd, self.output.drain)
         self._site = site
@@ -218,6 +217,14 @@ class Supervised:
         self.page.close()
         unlink_if_there(self.page.path)
 
+    def _output_lost(self) -> None:
+        self._tell(
+            "output-lost",
+            what=f"cannot write {self.config.log.file}",
+            why="the disk is full, or it cannot be opened",
+            fix="the program goes on; what it writes is lost until there is room (df, ls -l)",
+        )
+
     def _beat_ns(self, page: heartbeat.Page) -> int:
         stamps = [page.beat_ns, self._memory.beat_ns, *(pulse.beat_ns for pulse in page.pulses)]
         return max((stamp for stamp in stamps if stamp <= clock.monotonic_ns()), default=0)
@@ -295,9 +302,9 @@ class Supervised:
             case actions.Capture(reason=reason, crash=crash, hang=hang):
                 self._capture(reason, crash, hang)
             case actions.CaptureWorker(crash=crash):
-                self._capture_now(self._request("crash", crash.pid, crash))
+                self._capture_now(self._request("crash", crash.pid, crash=crash))
             case actions.RecordDeath(signo=signo):
-                self._capture_now(self._request("crash", 0) | {"signal": signo})
+                self._capture_now(self._request("crash", 0, signo=signo))
             case actions.LetGo():
                 self.page.die_at_once()
                 if self._asked_by_signal:
@@ -370,17 +377,7 @@ class Supervised:
 
     def _capture(self, reason: str, crash: heartbeat.Crash | None, hang: events.HeartbeatLate | None) -> None:
         assert self._spawned is not None
-        request = self._request(reason, self._spawned.pid, crash)
-        if reason == "crash" and crash is None:
-            request["signal"] = None  # the original library does not say by which
-        if hang:
-            request["hang"] = {
-                "pulse": hang.pulse,
-                "tid": hang.tid,
-                "silent_s": hang.silent_s,
-                "allowed_s": hang.allowed_s,
-                "late_ms": hang.late_ms,
-            }
+        request = self._request(reason, self._spawned.pid, crash=crash, hang=hang)
         if self._spawned.pid in self._capturing_pids:
             self._capture_waiting = request
         else:
@@ -401,53 +398,21 @@ class Supervised:
         self.snapshot_failure = why
         self._on_change(self)
 
-    def _request(self, reason: str, pid: int, crash: heartbeat.Crash | None = None) -> dict[str, Any]:
-        """The capture helper's request: docs/reference/capture.md."""
+    def _request(self, reason: str, pid: int, **what: Any) -> dict[str, Any]:
         if self.output:
             self.output.drain()
-        identity = process.identify(pid) if pid else None
-        now_s = time.time()
-        return {
-            "id": new_id(now_s, os.urandom(2)),
-            "state_dir": self._site.state_dir,
-            "service": self.config.name,
-            "reason": reason,
-            "command": list(self.config.command),
-            "time": clock.rfc3339(now_s),
-            "monotonic_ns": clock.monotonic_ns(),
-            "pid": pid,
-            "service_pid": self.pid or 0,
-            "start_ticks": identity.start_ticks if identity else None,
-            "crash": _crash_facts(crash),
-            "signal": crash.signo if crash else None,
-            "hang": None,
-            "heartbeat": self._heartbeat_facts(),
-            "page": self.page.path if crash else None,
-            "output": self.output.file.tail() if self.output else [],
-            "journal": self._site.journal.recent(self.config.name)[-40:],
-            "facts": {"restarts": self.child.restarts, "failures": self.child.failures},
-            "cap_bytes": _CAP_BYTES,
-            "stop_timeout_s": _STOP_TIMEOUT_S,
-        }
-
-    def _heartbeat_facts(self) -> dict[str, Any] | None:
-        page, now_ns = self.page.read(), clock.monotonic_ns()
-        if not page.intact or (page.state == heartbeat.NOT_SUPPORTED and not page.pulses):
-            return None
-        return {
-            "state": heartbeat.STATE_NAMES[page.state],
-            "note": page.note,
-            "beat_age_s": max(0, now_ns - page.beat_ns) / 1e9 if page.beat_ns else None,
-            "pulses": [
-                {
-                    "name": pulse.name,
-                    "tid": pulse.tid,
-                    "interval_s": pulse.interval_ns / 1e9,
-                    "silent_s": max(0, now_ns - pulse.beat_ns) / 1e9,
-                }
-                for pulse in page.pulses
-            ],
-        }
+        return capture_request(
+            self.config,
+            self.child,
+            state_dir=self._site.state_dir,
+            reason=reason,
+            pid=pid,
+            page=self.page.read(),
+            page_path=self.page.path,
+            output=self.output.file.tail() if self.output else [],
+            journal=self._site.journal.recent(self.config.name),
+            **what,
+        )
 
     def _watch(self) -> None:
         """Sleep until the next beat is due; look at it now if that has passed."""
@@ -490,10 +455,6 @@ def _late(verdict: watchdog.Late) -> events.HeartbeatLate:
         allowed_s=verdict.allowed_ns / 1e9,
         late_ms=verdict.late_ns / 1e6,
     )
-
-
-def _crash_facts(crash: heartbeat.Crash | None) -> dict[str, Any] | None:
-    return fields_of(crash) if crash else None
 
 
 def refuse_snapshot(service: Supervised) -> None:
