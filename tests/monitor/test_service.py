@@ -17,7 +17,8 @@ from gimli.monitor import config, events
 from gimli.monitor.child import State
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
-from gimli.monitor.service import Site, Supervised, refuse_snapshot
+from gimli.monitor.requests import _refuse_snapshot
+from gimli.monitor.service import Site, Supervised
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 
 pytestmark = pytest.mark.real
@@ -109,12 +110,12 @@ def test_a_snapshot_is_refused_until_the_program_has_been_executed(hold):
     """Between fork and exec there is only a copy of the monitor to be seen."""
     held = hold("sleep", "1h")
     with pytest.raises(GimliError, match="it is down"):
-        refuse_snapshot(held.service)
+        _refuse_snapshot(held.service)
     held.service.handle(events.StartWanted())
     with pytest.raises(GimliError, match="it is starting"):
-        refuse_snapshot(held.service)
+        _refuse_snapshot(held.service)
     held.until(State.RUNNING)
-    refuse_snapshot(held.service)
+    _refuse_snapshot(held.service)
 
 
 def test_a_program_of_another_user_that_cannot_be_signalled_is_said(hold, monkeypatch):

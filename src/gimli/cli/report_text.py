@@ -88,6 +88,8 @@ def _head(report: Report, around: Surroundings) -> list[Text]:
 def _why(report: Report, around: Surroundings) -> list[Text]:
     if report.findings:
         return _finding("  WHY", report.findings[0], around)
+    if report.reason == "request":
+        return []  # nothing went wrong
     known = f"not known. {report.summary}" if report.summary else "not known."
     return paragraph("  WHY", known, around.width)
 

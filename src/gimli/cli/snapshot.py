@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from typing import Any
 
 import click
 
-from gimli import clock, paths, process
+from gimli import paths, process
 from gimli.cli import launch
 from gimli.control import client
 from gimli.errors import CaptureRefused, ProcessVanished, UsageError
-from gimli.store import new_id
+from gimli.heartbeat import parse_page
+from gimli.monitor import config
+from gimli.monitor.child import Child
+from gimli.monitor.request import capture_request
 
 
 @click.command("snapshot")
@@ -43,34 +45,22 @@ def command(*, service: str | None, pid: int | None, state_dir: str | None) -> N
 
 
 def _capture(pid: int, state_dir: str) -> tuple[dict[str, Any], str]:
-    identity = process.identify(pid)
-    if identity is None:
+    if process.identify(pid) is None:
         raise ProcessVanished(f"cannot take a snapshot of pid {pid}", why="there is no such process")
     paths.make_private_dir(state_dir)
-    now_s = time.time()
-    report_id = new_id(now_s, os.urandom(2))
-    request = {
-        "id": report_id,
-        "state_dir": os.path.abspath(state_dir),
-        "service": process.command_name(pid) or str(pid),
-        "reason": "request",
-        "command": process.command_line(pid),
-        "time": clock.rfc3339(now_s),
-        "monotonic_ns": clock.monotonic_ns(),
-        "pid": pid,
-        "service_pid": pid,
-        "start_ticks": identity.start_ticks,
-        "crash": None,
-        "signal": None,
-        "hang": None,
-        "heartbeat": None,
-        "page": None,
-        "output": [],
-        "journal": [],
-        "facts": {},
-        "cap_bytes": 8 * 1024 * 1024,
-        "stop_timeout_s": 2.0,
-    }
+    command = tuple(process.command_line(pid))
+    service = config.Service(process.command_name(pid) or str(pid), command, config.Log(None))
+    request = capture_request(
+        service,
+        Child(service.policy, pid=pid),
+        state_dir=os.path.abspath(state_dir),
+        reason="request",
+        pid=pid,
+        page=parse_page(b""),  # its page, if it has one, is its own monitor's
+        page_path="",
+        output=[],
+        journal=[],
+    )
     done = subprocess.run(
         launch.image("capture"), input=json.dumps(request).encode(), stdout=subprocess.PIPE, check=False
     )
@@ -83,7 +73,7 @@ def _capture(pid: int, state_dir: str) -> tuple[dict[str, Any], str]:
             why=str(message.get("why", "the capture helper ended without a word")),
             fix=str(message.get("fix", "")),
         )
-    return message, report_id
+    return message, request["id"]
 
 
 def _analyse(path: str) -> None:

@@ -15,7 +15,7 @@ from gimli.errors import GimliError, PeerError, UnknownService
 from gimli.logs import last_lines
 from gimli.monitor import events
 from gimli.monitor.child import State, Wish
-from gimli.monitor.service import refuse_snapshot
+from gimli.monitor.service import WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Requests:
 
     def _snapshot(self, request: dict[str, Any], connection: Connection) -> Answer:
         service = self._service(request)
-        refuse_snapshot(service)
+        _refuse_snapshot(service)
         before = service.last_report
         service.handle(events.SnapshotWanted())
         return self._wait(connection, lambda: _snapshot_outcome(service, before))
@@ -195,3 +195,17 @@ def _snapshot_outcome(service: Supervised, before: dict[str, Any] | None) -> Ans
     if service.snapshot_failure:
         raise GimliError(f"no snapshot of {service.config.name}", why=service.snapshot_failure)
     return None
+
+
+def _refuse_snapshot(service: Supervised) -> None:
+    """Check that a snapshot can be asked for now.
+
+    Raises:
+        GimliError: it does not run, or one is under way.
+    """
+    if service.child.state not in WATCHED or not service.child.pid:  # no pid: its exec is not decided yet
+        raise GimliError(
+            f"cannot take a snapshot of {service.config.name}",
+            why=f"it is {service.child.state.value}",
+            fix="see: gimli ps",
+        )

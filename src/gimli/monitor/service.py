@@ -11,7 +11,6 @@ import signal
 from collections import deque
 
 from gimli import clock, heartbeat, process
-from gimli.errors import GimliError
 from gimli.monitor import actions, events, machine, spawn, watchdog
 from gimli.monitor.child import Child, State
 from gimli.monitor.evidence import Outcome
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.loop import Deadline, Loop
 
-_WATCHED = frozenset({State.STARTING, State.RUNNING})
+WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
     heartbeat.RUNNING: events.BeatRunning,
@@ -419,12 +418,7 @@ class Supervised:
         if self._look:
             self._look.cancel()
             self._look = None
-        if (
-            self.child.state not in _WATCHED
-            or not self._spawned
-            or self._spawned.exec_fd >= 0
-            or self._events
-        ):
+        if self.child.state not in WATCHED or not self._spawned or self._spawned.exec_fd >= 0 or self._events:
             return
         now_ns = clock.monotonic_ns()
         page = self.page.read()
@@ -455,17 +449,3 @@ def _late(verdict: watchdog.Late) -> events.HeartbeatLate:
         allowed_s=verdict.allowed_ns / 1e9,
         late_ms=verdict.late_ns / 1e6,
     )
-
-
-def refuse_snapshot(service: Supervised) -> None:
-    """Check that a snapshot can be asked for now.
-
-    Raises:
-        GimliError: it does not run, or one is under way.
-    """
-    if service.child.state not in _WATCHED or not service.child.pid:  # no pid: its exec is not decided yet
-        raise GimliError(
-            f"cannot take a snapshot of {service.config.name}",
-            why=f"it is {service.child.state.value}",
-            fix="see: gimli ps",
-        )
