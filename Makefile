@@ -27,7 +27,7 @@ check: $(STAMPS)/venv ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	MYPYPATH=src $(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=src $(BIN)/lint-imports
 	$(BIN)/python -m compileall -q src
 
 bench: install ## Measure against the budgets (docs/benchmarks.md)
