@@ -14,6 +14,7 @@ from gimli.cli import show
 from gimli.cli.lines import safe
 from gimli.cli.report_text import Surroundings, render
 from gimli.cli.stacks import render_threads
+from gimli.cli.story import what_was_done
 from gimli.errors import UnknownReport, UsageError
 from gimli.store.index import Alike
 
@@ -99,6 +100,22 @@ def test_what_happened_after_the_restart_is_not_part_of_what_was_done():
     later = {**document["journal"][-2], "time": "2026-11-22T05:00:00+01:00", "status": "exit 0"}
     document["journal"].append(later)
     assert "exit 0" not in text_of(document).split("DONE")[1].split("\n")[0]
+
+
+def test_the_start_of_the_process_itself_is_not_its_restart():
+    """A program that crashes within milliseconds of its start: both are near the fault."""
+    journal = [
+        {"time": "2026-11-22T04:00:00.990+01:00", "event": "exited", "pid": 6, "status": "SIGSEGV"},
+        {"time": "2026-11-22T04:00:00.991+01:00", "event": "started", "pid": 7},
+        {"time": "2026-11-22T04:00:01.000+01:00", "event": "crash", "pid": 7},
+        {"time": "2026-11-22T04:00:01.020+01:00", "event": "exited", "pid": 7, "status": "SIGSEGV"},
+    ]
+    crashed = report.Report(
+        ID, "s", "crash", "2026-11-22T04:00:01.000+01:00", 7, ("s",), journal=tuple(journal)
+    )
+    done = what_was_done(crashed)
+    assert "restarted" not in done
+    assert done.count("ended by SIGSEGV") == 1
 
 
 def test_show_prints_the_latest_report_without_escape_codes_into_a_pipe(state_dir):

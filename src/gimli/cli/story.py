@@ -41,6 +41,8 @@ def what_was_done(report: Report) -> str:
         steps.append(f"snapshot (pause {format_duration(pause_ms / 1000)})")
     before: Event | None = None
     for event in after:
+        if _is_of_another(event, report.pid):
+            continue
         step = _step(event, before, after[0])
         if step:
             steps.append(step)
@@ -49,6 +51,12 @@ def what_was_done(report: Report) -> str:
         if event.get("event") == "started":
             break  # What follows is the story of the next instance.
     return f"{', '.join(steps)}." if steps else ""
+
+
+def _is_of_another(event: Event, pid: int) -> bool:
+    """The start of this very process, or the end of its predecessor, may lie within the tolerance."""
+    is_own = event.get("pid") == pid
+    return (event.get("event") == "started" and is_own) or (event.get("event") == "exited" and not is_own)
 
 
 def time_line(events: Sequence[Event]) -> list[Text]:
