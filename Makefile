@@ -46,7 +46,7 @@ package: wheel ## Install the wheel into an empty environment and run the demo f
 	cd / && $(CURDIR)/$(STAMPS)/package/bin/gimli demo
 
 lib: $(STAMPS)/venv ## Build libgimli for working from the source tree (src/gimli/_lib)
-	test -d build || $(TOOLS) meson setup build
+	test -d build || $(TOOLS) meson setup -Dbuildtype=release -Ddebug=true build
 	$(TOOLS) meson compile -C build
 	install -D -m 755 -t src/gimli/_lib build/libgimli/libgimli.so build/libgimli/libgimli_monitor.so
 	install -D -m 644 libgimli/include/libgimli.h src/gimli/_lib/include/libgimli.h
