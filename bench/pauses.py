@@ -48,7 +48,10 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
         for size in (50, 500)
     ]
     python = [sys.executable, os.path.join(PROGRAMS, "sampler.py"), "gap", threads]
-    targets.append(Target("Python, small", python, 5, PYTHON_BUDGET_MS))
+    targets += [
+        Target("Python, small", [*python, "0"], 5, PYTHON_BUDGET_MS),
+        Target("Python, 100 MB", [*python, "100"], 100, PYTHON_BUDGET_MS),
+    ]
     for target in targets:
         yield from _pauses(bench, target, effort)
 

@@ -1,4 +1,4 @@
-"""A Python program that feels how long it was stopped: ``sampler.py GAP THREADS``; see sampler.c."""
+"""A Python program that feels its pauses: ``sampler.py GAP THREADS MEGABYTES``; see sampler.c."""
 
 import contextlib
 import mmap
@@ -11,8 +11,10 @@ import time
 SAMPLE_EVERY_S = 50e-6
 
 
-def main(gap: str, threads: int) -> None:
+def main(gap: str, threads: int, megabytes: int) -> None:
     """Sample in this thread, while the others wait on an event."""
+    # Many small objects, as a program's heap has: they share its arenas with the interpreter's own.
+    heap = [bytes(1000) for _ in range(megabytes * 1000)]
     never = threading.Event()
     for _ in range(threads - 1):
         threading.Thread(target=never.wait, daemon=True).start()
@@ -20,6 +22,7 @@ def main(gap: str, threads: int) -> None:
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         sample(shared)
+    del heap
 
 
 def sample(shared: mmap.mmap) -> None:
@@ -33,4 +36,4 @@ def sample(shared: mmap.mmap) -> None:
         before = now
 
 
-main(sys.argv[1], int(sys.argv[2]))
+main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
