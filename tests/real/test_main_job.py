@@ -138,6 +138,13 @@ def test_the_text_of_the_report_says_it_all(crash):
     assert "\033" not in text, "no colour in a pipe"
 
 
+def test_a_report_that_is_asked_for_at_once_is_waited_for(gimli):
+    """Its facts are stored, its analysis takes a quarter of a second more."""
+    running = gimli.run("--backoff", "60s", command=(compile_example(gimli, "price_orders.c"),))
+    running.wait_for("report")
+    assert "Null pointer" in gimli.call("show").stdout
+
+
 @pytest.mark.parametrize(("program", "status"), [("price_orders.c", 139)])
 def test_the_signal_of_a_crash_is_the_exit_status(gimli, program, status):
     running = gimli.run("--restart", "never", command=(compile_example(gimli, program),))

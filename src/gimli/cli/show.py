@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import linecache
 import os
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from gimli import paths, report
-from gimli.cli import report_text, when
+from gimli.cli import launch, report_text, when
 from gimli.cli.terminal import WIDTH, console
 from gimli.errors import UsageError
 from gimli.store.index import Store
@@ -19,6 +20,9 @@ from gimli.store.reading import read_report
 if TYPE_CHECKING:
     from gimli.cli.stacks import SourceLine
 
+_ANALYSIS_S = 3.0
+"""Twice what an analysis may take; then the facts alone are shown."""
+_LOOK_EVERY_S = 0.05
 _SOURCE_BYTES_MAX = 5_000_000
 _SOURCE_SUFFIXES = (
     *(".py", ".pyx", ".pxd", ".pyi"),
@@ -53,6 +57,8 @@ def command(
     outside = _directory(name)
     report_id = None if outside else store.find(name, service)
     directory = outside or store.path(report_id or "")
+    if launch.analysis_command():
+        _wait_for_analysis(directory)
     found = read_report(directory)
     if as_json:
         # ASCII: any terminal takes it, and JSON may hold what UTF-8 cannot.
@@ -69,6 +75,17 @@ def command(
     )
     for line in report_text.render(found, around):
         screen.print(line, soft_wrap=True)
+
+
+def _wait_for_analysis(directory: str) -> None:
+    """Somebody who asks right after a crash means the report that is just being made."""
+    analysed, facts = (os.path.join(directory, name) for name in ("report.json", "facts.json"))
+    try:
+        until_s = os.stat(facts).st_mtime + _ANALYSIS_S
+    except OSError:
+        return  # reading it will say what is wrong
+    while not os.path.exists(analysed) and time.time() < until_s:
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _directory(name: str) -> str:
