@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -143,6 +144,15 @@ def test_a_report_that_is_asked_for_at_once_is_waited_for(gimli):
     running = gimli.run("--backoff", "60s", command=(compile_example(gimli, "price_orders.c"),))
     running.wait_for("report")
     assert "Null pointer" in gimli.call("show").stdout
+
+
+def test_a_report_whose_analysis_was_lost_is_analysed_when_it_is_asked_for(crash, tmp_path):
+    gimli, report = crash["gimli"], crash["report"]
+    copy = shutil.copytree(os.path.join(gimli.state_dir, "reports", report.id), tmp_path / "copy")
+    os.unlink(copy / "report.json")
+    os.utime(copy / "facts.json", (0, 0))
+    assert "Null pointer: `campaign`" in gimli.call("show", str(copy)).stdout
+    assert (copy / "report.json").exists()
 
 
 @pytest.mark.parametrize(("program", "status"), [("price_orders.c", 139)])

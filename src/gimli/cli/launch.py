@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 
 import gimli
@@ -36,6 +37,12 @@ def image(part: str, *, with_site: bool = False) -> tuple[str, ...]:
 def analysis_command() -> tuple[str, ...]:
     """The analysis helper; empty where its libraries are not installed."""
     return image("analysis", with_site=True) if importlib.util.find_spec("drgn") else ()
+
+
+def analyse(directory: str) -> None:
+    """Make the report of a capture now, where the libraries for it are installed."""
+    if analysis := analysis_command():
+        subprocess.run((*analysis, directory), stdout=subprocess.DEVNULL, check=False)
 
 
 def monitor_config(

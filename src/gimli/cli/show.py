@@ -57,8 +57,7 @@ def command(
     outside = _directory(name)
     report_id = None if outside else store.find(name, service)
     directory = outside or store.path(report_id or "")
-    if launch.analysis_command():
-        _wait_for_analysis(directory)
+    _see_to_analysis(directory)
     found = read_report(directory)
     if as_json:
         # ASCII: any terminal takes it, and JSON may hold what UTF-8 cannot.
@@ -77,15 +76,21 @@ def command(
         screen.print(line, soft_wrap=True)
 
 
-def _wait_for_analysis(directory: str) -> None:
-    """Somebody who asks right after a crash means the report that is just being made."""
+def _see_to_analysis(directory: str) -> None:
+    """Somebody who asks right after a crash means the report that is just being made.
+
+    One that nobody makes any more is made now: the helper was killed, or its libraries were not installed.
+    """
     analysed, facts = (os.path.join(directory, name) for name in ("report.json", "facts.json"))
-    try:
-        until_s = os.stat(facts).st_mtime + _ANALYSIS_S
-    except OSError:
-        return  # reading it will say what is wrong
-    while not os.path.exists(analysed) and time.time() < until_s:
+    if os.path.exists(analysed) or not os.path.exists(facts) or not launch.analysis_command():
+        return
+    until_s = os.stat(facts).st_mtime + _ANALYSIS_S
+    while time.time() < until_s:
+        if os.path.exists(analysed):
+            return
         time.sleep(_LOOK_EVERY_S)
+    if os.access(directory, os.W_OK):
+        launch.analyse(directory)
 
 
 def _directory(name: str) -> str:

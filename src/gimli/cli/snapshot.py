@@ -40,7 +40,7 @@ def command(*, service: str | None, pid: int | None, state_dir: str | None) -> N
     click.echo(
         f"snapshot {report_id} of pid {pid}, stopped for {message.get('pause_ms', 0):.1f} ms", err=True
     )
-    _analyse(str(message["path"]))
+    launch.analyse(str(message["path"]))
     click.echo(f"gimli show {report_id}")
 
 
@@ -74,8 +74,3 @@ def _capture(pid: int, state_dir: str) -> tuple[dict[str, Any], str]:
             fix=str(message.get("fix", "")),
         )
     return message, request["id"]
-
-
-def _analyse(path: str) -> None:
-    if analysis := launch.analysis_command():
-        subprocess.run((*analysis, path), stdout=subprocess.DEVNULL, check=False)
