@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gimli.analysis.evidence import KernelThread, Syscall
-from gimli.analysis.stacks import doing, is_own, own_frame, own_functions, place_of
+from gimli.analysis.stacks import (
+    doing,
+    is_own,
+    own_frame,
+    own_functions,
+    place_of,
+    with_waits_of_interpreter,
+)
 from gimli.report import Frame
 
 OWN = Frame("c", "serve", "/src/server.c", 12, "server")
@@ -106,3 +113,15 @@ def test_the_kernel_knows_the_file_and_who_computes():
         doing([], KernelThread(1, state="D", wchan="nfs_wait"))
         == "in the kernel, not interruptible (nfs_wait)"
     )
+
+
+def test_how_the_interpreter_waits_is_its_own_and_what_a_library_calls_is_not():
+    """A Python stack begins at the line that waits; the frames above it are there for those who want them."""
+    libc = Frame("c", "sem_wait", module="libc.so.6")
+    lock = Frame("c", "acquire", module="python3.11", interpreter=True)
+    line, library = Frame("python", "commit"), Frame("c", "ssl_read", module="libssl.so.3")
+    waits = with_waits_of_interpreter((libc, lock, line))
+    assert [frame.interpreter for frame in waits] == [True, True, False]
+    assert with_waits_of_interpreter((libc, library, lock, line)) == (libc, library, lock, line)
+    assert with_waits_of_interpreter((libc, lock)) == (libc, lock), "no Python line to begin at"
+    assert with_waits_of_interpreter(()) == ()

@@ -14,7 +14,7 @@ from gimli.analysis.crashsite import describe_sender
 from gimli.analysis.deadlocks import find_deadlocks, waiting_edges
 from gimli.analysis.hangs import explain_hang, silent_thread
 from gimli.analysis.merge import merge
-from gimli.analysis.stacks import doing
+from gimli.analysis.stacks import doing, with_waits_of_interpreter
 from gimli.report import Finding, Report, Thread, signature_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def _threads(base: Report, evidence: Evidence) -> tuple[Thread, ...]:
         words = doing(frames, kernel) or thread.doing
         if tid == crash_tid:
             words = f"crashed by {base.signal.name}" if base.signal else "crashed"
-        made.append(replace(thread, name=name, crashed=tid == crash_tid, doing=words, frames=frames))
+        shown = frames if tid == crash_tid else with_waits_of_interpreter(frames)
+        made.append(replace(thread, name=name, crashed=tid == crash_tid, doing=words, frames=shown))
     return tuple(made)
 
 

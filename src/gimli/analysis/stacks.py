@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gimli.analysis.merge import is_interpreter
@@ -50,6 +51,18 @@ def is_own(frame: Frame) -> bool:
 def is_system(path: str | None) -> bool:
     """The file is the C library or another that every program has."""
     return path is not None and _SYSTEM_MODULE.match(os.path.basename(path)) is not None
+
+
+def with_waits_of_interpreter(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The stack, with the C library's innermost calls flagged as the interpreter's if that called them.
+
+    They are how it waits for a lock or sleeps; who reads a Python stack begins at the line that waits.
+    """
+    inside = next((at for at, frame in enumerate(frames) if not is_system(frame.module)), 0)
+    is_wait = frames[inside : inside + 1] and frames[inside].interpreter
+    if not is_wait or not any(frame.language == "python" for frame in frames):
+        return frames
+    return (*(replace(frame, interpreter=True) for frame in frames[:inside]), *frames[inside:])
 
 
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
