@@ -102,6 +102,25 @@ def test_what_happened_after_the_restart_is_not_part_of_what_was_done():
     assert "exit 0" not in text_of(document).split("DONE")[1].split("\n")[0]
 
 
+def test_calls_that_were_left_out_are_counted_in_a_line_of_their_own():
+    frames = (report.Frame("c", "walk", "a.c", 4), report.Frame("marker", "1017 more calls of walk"))
+    thread = report.Thread(1, "main", crashed=True, frames=frames)
+    lines = render_threads([thread], cwd="", source=lambda *_: None, everything=False, width=100)
+    assert lines[-1].plain == "          ... 1017 more calls of walk ..."
+
+
+def test_a_signal_that_was_sent_has_a_sender_and_no_address():
+    """abort() sends it to itself: neither the address nor the sender says anything."""
+    signal = report.Signal("SIGABRT", 6, -6, "SI_TKILL", 0, {"pid": 7, "uid": 0, "comm": ""})
+    own = report.Report(ID, "s", "crash", "", 7, ("s",), signal=signal)
+    seen = next(line.plain for line in render(own, Surroundings()) if "SEEN" in line.plain)
+    assert seen.strip() == "SEEN   SIGABRT (SI_TKILL)."
+    other = replace(own, pid=8)
+    seen = next(line.plain for line in render(other, Surroundings()) if "SEEN" in line.plain)
+    assert "sent by pid 7" in seen
+    assert "address" not in seen
+
+
 def test_the_start_of_the_process_itself_is_not_its_restart():
     """A program that crashes within milliseconds of its start: both are near the fault."""
     journal = [

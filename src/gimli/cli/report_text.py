@@ -127,12 +127,13 @@ def _fault(report: Report) -> str:
         return f"{report.summary or 'it crashed'}."
     signal = report.signal
     parts = [signal.name + (f" ({signal.code_name})" if signal.code_name else "")]
-    if signal.address is not None:
+    is_own = signal.sender is not None and signal.sender.get("pid") == report.pid
+    if signal.address is not None and signal.sender is None:  # a signal that was sent has a sender instead
         parts.append(f"at address {signal.address:#x}")
     crashed = next((thread for thread in report.threads if thread.crashed), None)
     if crashed:
         parts.append(f'in thread {crashed.tid} "{crashed.name}"')
-    if signal.sender:
+    if signal.sender and not is_own:
         who = ", ".join(
             f"{key} {value}" for key, value in signal.sender.items() if isinstance(value, (int, str))
         )

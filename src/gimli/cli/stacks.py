@@ -120,7 +120,10 @@ class _View:
 
     def frame(self, frame: Frame, function_width: int, location_width: int) -> list[Text]:
         """One call: where it is, the text of its line, and its variables."""
-        line = Text(f"  {safe(frame.language)[:7]:7} ", style="dim")
+        if frame.language == "marker":  # stands for calls that the analysis left out
+            return [Text(f"          ... {safe(frame.function)} ...", style="dim")]
+        language = _SHORT.get(frame.language, safe(frame.language))
+        line = Text(f"  {language[:7]:7} ", style="dim")
         line = Text.assemble(line, (_function(frame).ljust(function_width), "cyan"), "  ")
         line.append(self.location(frame).ljust(location_width))
         text = self.source(frame.file, frame.line) if frame.file and frame.line else None
@@ -162,6 +165,9 @@ class _View:
         if frame.module:
             return safe(os.path.basename(frame.module))
         return f"{frame.address:#x}" if frame.address is not None else ""
+
+
+_SHORT = {"assembly": "asm"}
 
 
 def _function(frame: Frame) -> str:
