@@ -239,3 +239,21 @@ def test_a_program_of_the_original_library_is_served_and_explained(gimli):
     names = [frame.function for frame in report.threads[0].frames]
     assert not any("handler" in name for name in names), "the fault is shown, not its handler"
     assert "main" in names
+
+
+def test_without_the_libraries_for_analysis_a_report_stays_raw_and_says_so(gimli):
+    """A plain installation: the core and the facts are there, and the way to the stacks."""
+    program = compile_example(gimli, "price_orders.c")
+    # Modules that are None in sys.modules cannot be imported, as if they were not installed.
+    script = gimli.write(
+        "sitecustomize.py", "import sys; sys.modules['drgn'] = None; sys.modules['pystack'] = None\n"
+    )
+    environment = gimli.environment | {"PYTHONPATH": os.path.dirname(script)}
+    done = gimli.call("run", "--restart", "never", "--", program, env=environment)
+    assert done.returncode == 139
+    assert "stays raw" in done.stderr
+    assert "pip install 'gimli-monitor[analysis]'" in done.stderr
+    shown = gimli.call("show", env=environment)
+    assert "SIGSEGV (SEGV_MAPERR)" in shown.stdout
+    assert "pip install 'gimli-monitor[analysis]'" in shown.stderr
+    assert gimli.call("demo", env=environment).returncode == 1

@@ -57,6 +57,12 @@ def command(*, keep: str | None) -> None:
 
     Takes about ten seconds. Without a C compiler the Python program goes alone.
     """
+    if not launch.analysis_command():
+        raise GimliError(
+            "the demonstration cannot explain anything here",
+            why="no library that reads a core is installed",
+            fix="pip install 'gimli-monitor[analysis]'",
+        )
     directory = os.path.abspath(keep) if keep else tempfile.mkdtemp(prefix="gimli-demo-")
     paths.make_private_dir(directory)
     os.environ[paths.ENV_STATE_DIR] = os.path.join(directory, "state")
@@ -135,17 +141,20 @@ def _watch(socket_path: str, expected: set[str]) -> dict[str, str]:
     reports: dict[str, str] = {}
     events = client.follow(socket_path, "events", timeout_s=_PATIENCE_S)
     restarted: set[str] = set()
+    until_s = time.monotonic() + _PATIENCE_S
     for answer in events:
         entry: dict[str, Any] = answer.get("entry") or {}
         name = str(entry.get("service"))
         if entry.get("event") == "started" and entry.get("restarts"):
             restarted.add(name)
-        if entry.get("event") == "analysed":
+        if entry.get("event") in {"analysed", "analysis-failed"}:
             reports.setdefault(name, str(entry["report"]))
         if entry:
             _tell(entry)
         if restarted >= expected and set(reports) >= expected:
             return reports
+        if time.monotonic() > until_s:
+            break
     raise GimliError(
         "the demonstration did not come to its end",
         why=f"no report of {', '.join(sorted(expected - set(reports)))}",

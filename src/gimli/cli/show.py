@@ -82,7 +82,11 @@ def _see_to_analysis(directory: str) -> None:
     One that nobody makes any more is made now: the helper was killed, or its libraries were not installed.
     """
     analysed, facts = (os.path.join(directory, name) for name in ("report.json", "facts.json"))
-    if os.path.exists(analysed) or not os.path.exists(facts) or not launch.analysis_command():
+    if os.path.exists(analysed) or not os.path.exists(facts):
+        return
+    if not launch.analysis_command():
+        click.echo("gimli: the facts alone: no library that reads a core is installed", err=True)
+        click.echo("  pip install 'gimli-monitor[analysis]'", err=True)
         return
     until_s = os.stat(facts).st_mtime + _ANALYSIS_S
     while time.time() < until_s:
