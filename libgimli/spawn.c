@@ -11,11 +11,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #define EXEC_FAILED 127
+#define RECORD_BYTES 128 /* as in monitor/records.py */
 
 struct gimli_spawn {
     char *const *argv;
@@ -25,6 +27,8 @@ struct gimli_spawn {
     const char *output; /* a FIFO, opened as standard output and error; NULL: inherited */
     int page_fd;        /* left open in the program under the same number */
     int status_fd;      /* told "NAME: REASON" when the program cannot be started; close on exec */
+    int record_fd;      /* the run record, locked; close on exec */
+    const char *boot_id;
     unsigned long descriptors_soft, descriptors_hard;
 };
 
@@ -52,10 +56,43 @@ static int open_as(const char *path, int flags, int first, int last)
     return 0;
 }
 
+/* Field 22 of /proc/self/stat: when this process started, in clock ticks since boot; 0 without /proc. */
+static unsigned long long start_ticks(void)
+{
+    char stat[1024];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, stat, sizeof stat - 1);
+    close(fd);
+    if (size <= 0)
+        return 0;
+    stat[size] = '\0';
+    char *field = strrchr(stat, ')'); /* the name before it may hold spaces and brackets */
+    for (int number = 2; field != NULL && number < 22; number++)
+        field = strchr(field + 1, ' ');
+    return field == NULL ? 0 : strtoull(field, NULL, 10);
+}
+
+/* Who runs, written by the one who will: a monitor that is killed right after its fork has no time to. Until
+ * this has returned the lock on the record tells the next monitor to wait. */
+static int record(const struct gimli_spawn *told)
+{
+    char line[RECORD_BYTES + 1];
+    int size = snprintf(line, sizeof line, "running %d %llu %s", getpid(), start_ticks(), told->boot_id);
+    if (size < 0 || size >= RECORD_BYTES)
+        return -1;
+    memset(line + size, ' ', (size_t)(RECORD_BYTES - size));
+    line[RECORD_BYTES - 1] = '\n';
+    if (pwrite(told->record_fd, line, RECORD_BYTES, 0) != RECORD_BYTES)
+        return -1;
+    return close(told->record_fd);
+}
+
 /* Returns only when it failed: with the name of what could not be used. */
 static const char *become(const struct gimli_spawn *told)
 {
     const struct rlimit descriptors = {told->descriptors_soft, told->descriptors_hard};
+    if (record(told) < 0)
+        return "run record";
     setsid();
     reset_signals();
     setrlimit(RLIMIT_NOFILE, &descriptors);

@@ -144,13 +144,18 @@ class PageFile:
     It is read and written by system call, not mapped: the program holds the same file and may truncate it,
     and a mapping that is gone would kill the monitor by SIGBUS.
 
+    Args:
+        path: where it is, or is made.
+        fd: the open file, of a monitor that was here before.
+
     Raises:
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fd: int | None = None) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.fd = os.open(path, flags, 0o600) if fd is None else fd
 
     def reset(self) -> None:
         """Make it the page of a program that has not started: nothing attached, nothing asked.

@@ -67,6 +67,15 @@ class Journal:
         """The last events of a service and of the monitor itself, oldest first."""
         return [entry for entry in self._recent if entry["service"] in {service, None}]
 
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know."""
+        return {"lost": self.lost, "recent": list(self._recent)}
+
+    def restore(self, packed: dict[str, Any]) -> None:
+        """Go on where the image before has stopped."""
+        self.lost = packed["lost"]
+        self._recent.extendleft(reversed(packed["recent"]))
+
     def reopen(self) -> None:
         """Open the file anew: somebody has renamed it."""
         if self._fd >= 0:

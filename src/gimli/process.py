@@ -29,7 +29,10 @@ class ProcessId:
 
 @value
 class ExitStatus:
-    """How a process ended: by exiting with ``code``, or by ``signo``; the other is None."""
+    """How a process ended: by exiting with ``code``, or by ``signo``; the other is None.
+
+    Both are None when nobody could learn it: it was not our child, or ended while no monitor ran.
+    """
 
     code: int | None = None
     signo: int | None = None
@@ -42,10 +45,24 @@ class ExitStatus:
             return cls(code=si_status)
         return cls(signo=si_status, core_dumped=si_code == os.CLD_DUMPED)
 
+    @classmethod
+    def from_wait_status(cls, status: int) -> ExitStatus:
+        """From the status word of ``wait4``, which the kernel also shows in other places."""
+        if os.WIFSIGNALED(status):
+            return cls(signo=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
+        return cls(code=os.WEXITSTATUS(status))
+
+    @property
+    def is_known(self) -> bool:
+        """Somebody saw how it ended."""
+        return self.code is not None or self.signo is not None
+
     @property
     def shell_status(self) -> int:
-        """The status a shell reports: the code, or 128 plus the signal."""
-        return 128 + self.signo if self.signo is not None else self.code or 0
+        """The status a shell reports: the code, or 128 plus the signal; 1 where nobody knows."""
+        if self.signo is not None:
+            return 128 + self.signo
+        return 1 if self.code is None else self.code
 
     @property
     def is_fault(self) -> bool:
@@ -56,7 +73,7 @@ class ExitStatus:
         """``exit 3`` or ``SIGSEGV``, for the journal and for people."""
         if self.signo is not None:
             return signal_name(self.signo)
-        return f"exit {self.code}"
+        return "an unknown status" if self.code is None else f"exit {self.code}"
 
 
 def signal_name(signo: int) -> str:
@@ -113,7 +130,55 @@ def parent_of(pid: int) -> int | None:
     return int(parse_stat(stat)[1]) if stat else None
 
 
+def state_of(pid: int) -> str:
+    """The kernel's letter for what a process does (R, S, D, T, t, Z, X); empty when it is gone."""
+    stat = _read(f"/proc/{pid}/stat")
+    return parse_stat(stat)[0].decode() if stat else ""
+
+
+def zombie_status(pid: int) -> int | None:
+    """The wait status of a process that has ended and that nobody has reaped yet; None of any other.
+
+    Source: proc(5), /proc/pid/stat, field 52 (exit_code). It reads 0 for those who may not trace it, so that
+    only what root or the same user reads is taken.
+    """
+    stat = _read(f"/proc/{pid}/stat")
+    if not stat:
+        return None
+    fields = parse_stat(stat)
+    if fields[0] != b"Z" or len(fields) <= _EXIT_CODE or os.geteuid() not in {0, _owner_of(pid)}:
+        return None
+    return int(fields[_EXIT_CODE])
+
+
+def is_session_leader(pid: int) -> bool:
+    """Whether a process leads its session, as every service does."""
+    stat = _read(f"/proc/{pid}/stat")
+    return bool(stat) and int(parse_stat(stat)[3]) == pid
+
+
+def all_pids() -> list[int]:
+    """Every process that can be seen."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment a process was started with; empty when it is gone, not ours to read, or overwritten."""
+    pairs = (
+        part.decode(errors="replace").partition("=") for part in _read(f"/proc/{pid}/environ").split(b"\0")
+    )
+    return {name: text for name, equals, text in pairs if equals}
+
+
+_EXIT_CODE = 49  # field 52, counted from the third
 _GENERATIONS_MAX = 64
+
+
+def _owner_of(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
 
 
 def belongs_to(pid: int, leader: int) -> bool:

@@ -58,6 +58,15 @@ def fields_of(instance: object) -> dict[str, Any]:
     return {name: getattr(instance, name) for name in type(instance).__match_args__}  # type: ignore[attr-defined]  # set by @value
 
 
+def plain(item: Any) -> Any:
+    """A value, and the values, enums and tuples in it, as JSON has them."""
+    if hasattr(type(item), "__match_args__"):
+        return {name: plain(part) for name, part in fields_of(item).items()}
+    if isinstance(item, (tuple, list)):
+        return [plain(part) for part in item]
+    return item.value if hasattr(type(item), "__members__") else item  # enum is not imported everywhere
+
+
 def _initializer(names: tuple[str, ...], defaults: dict[str, Any]) -> Callable[..., None]:
     """Compile ``__init__``: a call of plain code, as fast as one written by hand."""
     arguments = ", ".join(f"{name}=_defaults[{name!r}]" if name in defaults else name for name in names)

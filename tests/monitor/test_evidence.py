@@ -10,7 +10,8 @@ import pytest
 
 from gimli.journal import Journal
 from gimli.monitor import evidence
-from gimli.monitor.evidence import Evidence, Helper, Outcome
+from gimli.monitor.evidence import Evidence
+from gimli.monitor.helper import Helper
 from gimli.monitor.loop import Loop
 
 REQUEST = {"id": "R1", "service": "web", "reason": "crash", "pid": 7}
@@ -25,14 +26,20 @@ class Captured:
         self.told: list[tuple[str, Any]] = []
         commands = [(sys.executable, "-c", script) if script else () for script in (helper, analysis)]
         self.evidence = Evidence(self.loop, self.journal, *commands)
-        self.evidence.capture(
-            REQUEST,
-            Outcome(
-                lambda: self.told.append(("released", None)),
-                lambda report: self.told.append(("report", report)),
-                lambda why: self.told.append(("failed", why)),
-            ),
-        )
+        self.evidence.capture(REQUEST, self)
+
+    def released(self, pid: int) -> None:
+        """A listener's part."""
+        assert pid == REQUEST["pid"]
+        self.told.append(("released", None))
+
+    def report_known(self, report: dict[str, Any]) -> None:
+        """A listener's part."""
+        self.told.append(("report", report))
+
+    def failed(self, why: str) -> None:
+        """A listener's part."""
+        self.told.append(("failed", why))
 
     def run(self) -> list[str]:
         """Until all is done; the names of what was told."""
@@ -113,9 +120,7 @@ def test_a_helper_that_cannot_be_started_releases(tmp_path):
     captured = Captured(tmp_path, STORED)
     captured.run()
     captured.evidence._capture_command = ("/nonexistent",)
-    captured.evidence.capture(
-        REQUEST, Outcome(lambda: captured.told.append(("released", None)), None, lambda _: None)
-    )
+    captured.evidence.capture(REQUEST, captured)
     assert captured.run()[-1] == "released"
 
 
@@ -136,11 +141,10 @@ def test_analyses_wait_for_each_other(tmp_path):
     """A crash loop must not start a hundred of them at once."""
     captured = Captured(tmp_path, STORED, "input()")
     seen = 0
-    outcome = Outcome(lambda: None, lambda _: None, lambda _: None)
     for _ in range(5):
-        captured.evidence.capture(REQUEST, outcome)
+        captured.evidence.capture(REQUEST, captured)
     while not captured.evidence.is_idle:
-        seen = max(seen, captured.evidence._analyses)
+        seen = max(seen, len(captured.evidence.analyses))
         captured.loop.run_once()
     assert seen == evidence._ANALYSES_AT_ONCE
     assert captured.events().count("analysis-failed") == 6
@@ -163,7 +167,7 @@ def test_a_helper_is_started_with_no_signal_blocked():
     ends: list[str] = []
     script = "import signal; print('{\"blocked\": %d}' % len(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
     loop = Loop()
-    Helper(loop, (sys.executable, "-c", script), b"", 20.0, messages.append, ends.append)
+    Helper(loop, messages.append, ends.append).start((sys.executable, "-c", script), b"", 20.0)
     while not ends:
         loop.run_once()
     assert (messages, ends) == ([{"blocked": 0}], [""])

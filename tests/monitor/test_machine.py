@@ -32,6 +32,8 @@ SAMPLES: dict[type, events.Event] = {
         events.RestartWanted(),
         events.SnapshotWanted(),
         events.Executed(100),
+        events.Adopted(100),
+        events.AdoptionRefused("its record is damaged"),
         events.SpawnFailed("no such file"),
         events.SpawnsExhausted("no such file"),
         events.BeatStarting(),

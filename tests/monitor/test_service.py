@@ -16,6 +16,7 @@ from gimli.journal import Journal
 from gimli.monitor import config, events
 from gimli.monitor.child import State
 from gimli.monitor.evidence import Evidence
+from gimli.monitor.kernel import Kernel
 from gimli.monitor.loop import Loop
 from gimli.monitor.requests import _refuse_snapshot
 from gimli.monitor.service import Site, Supervised
@@ -32,6 +33,7 @@ class Held:
         self.journal = Journal(os.path.join(directory, "journal"))
         limit = raise_descriptor_limit()
         site = Site(
+            Kernel(load_spawner()),
             self.loop,
             self.journal,
             Evidence(self.loop, self.journal, ("/bin/false",), ()),
@@ -40,7 +42,6 @@ class Held:
             os.path.join(directory, "bell"),
             None,
             limit,
-            load_spawner(),
         )
         log = config.Log(os.path.join(directory, "app.log"))
         made = config.Service("app", command, log, config.Policy(**policy))

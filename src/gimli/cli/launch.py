@@ -17,6 +17,8 @@ from gimli import paths
 from gimli.cli.library import preload_path
 from gimli.errors import CommandNotExecutable, CommandNotFound, GimliError, UsageError
 from gimli.monitor import config
+from gimli.monitor.config_file import load
+from gimli.value import replace
 
 _PACKAGE = os.path.dirname(os.path.abspath(gimli.__file__))
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path with its NUL, unix(7)
@@ -45,6 +47,17 @@ def analyse(directory: str) -> None:
         subprocess.run((*analysis, directory), stdout=subprocess.DEVNULL, check=False)
 
 
+def config_of_file(path: str, state_dir: str) -> config.Monitor:
+    """What the monitor of a gimli.toml is told.
+
+    Raises:
+        GimliError: the file has errors, or something in it cannot work; nothing was started.
+    """
+    told = monitor_config(load(path, state_dir), instance="up", state_dir=state_dir, foreground=False)
+    script = os.path.join(_PACKAGE, "cli", "reread.py")
+    return replace(told, reread_command=(sys.executable, "-I", script, os.path.abspath(path), state_dir))
+
+
 def monitor_config(
     services: tuple[config.Service, ...], *, instance: str, state_dir: str | None, foreground: bool
 ) -> config.Monitor:
@@ -70,6 +83,7 @@ def monitor_config(
         instance=instance,
         library=preload_path() if any(service.preload for service in services) else None,
         foreground=foreground,
+        monitor_command=image("monitor"),
         capture_command=image("capture"),
         analysis_command=analysis_command(),
     )
@@ -122,7 +136,7 @@ def become(told: config.Monitor) -> None:
         GimliError: the image cannot be executed.
     """
     config_fd = _hand_over(told)
-    command = (*image("monitor"), str(config_fd), "-1")
+    command = (*told.monitor_command, str(config_fd), "-1")
     try:
         os.execv(command[0], command)
     except OSError as error:
@@ -141,7 +155,7 @@ def detach(told: config.Monitor) -> int:
     config_fd = _hand_over(told)
     read_fd, ready_fd = os.pipe()
     os.set_inheritable(ready_fd, True)
-    command = (*image("monitor"), str(config_fd), str(ready_fd))
+    command = (*told.monitor_command, str(config_fd), str(ready_fd))
     null_fd = os.open(os.devnull, os.O_RDWR)
     wiring = [(os.POSIX_SPAWN_DUP2, null_fd, fd) for fd in (0, 1, 2)] + [(os.POSIX_SPAWN_CLOSE, read_fd)]
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=wiring, setsid=True)

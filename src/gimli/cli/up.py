@@ -8,7 +8,6 @@ import click
 
 from gimli import paths
 from gimli.cli import launch
-from gimli.monitor.config_file import load
 
 
 @click.command("up")
@@ -26,10 +25,9 @@ def command(*, path: str, detach: bool, state_dir: str | None) -> None:
     watchdog = "30s"
     """  # noqa: D301 - \b is click's mark for a paragraph that is not wrapped
     state = os.path.abspath(state_dir) if state_dir else paths.state_dir()
-    services = load(path, state)
-    told = launch.monitor_config(services, instance="up", state_dir=state, foreground=False)
+    told = launch.config_of_file(path, state)
     if detach:
         pid = launch.detach(told)
-        click.echo(f"monitor runs as pid {pid} with {len(services)} services; see: gimli ps")
+        click.echo(f"monitor runs as pid {pid} with {len(told.services)} services; see: gimli ps")
     else:
         launch.become(told)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 REQUEST_BYTES_MAX = 65_536
-CALLS = frozenset({"ps", "start", "stop", "restart", "signal", "logs", "events", "snapshot", "shutdown"})
+CALLS = frozenset(
+    {"ps", "start", "stop", "restart", "signal", "logs", "events", "snapshot", "shutdown", "upgrade"}
+)
 
 
 def pack(message: dict[str, Any]) -> bytes:

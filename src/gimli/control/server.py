@@ -46,6 +46,8 @@ class Connection:
 
     def __init__(self, server: Server, peer: socket.socket) -> None:
         self.on_close: list[Callable[[], None]] = []
+        self.pending: dict[str, Any] | None = None
+        """What its client still waits for, in the handler's words: kept through a takeover."""
         self._server = server
         self._peer = peer
         self._received = b""
@@ -66,6 +68,28 @@ class Connection:
     def refuse(self, error: GimliError) -> None:
         """Send an error and end."""
         self.send(protocol.refusal(error), last=True)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._peer.fileno()
+
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know; ``fd`` must be inherited."""
+        return {
+            "fd": self._peer.fileno(),
+            "received": self._received.decode("latin-1"),
+            "unsent": self._unsent.decode("latin-1"),
+            "ending": self._ending,
+            "pending": self.pending,
+        }
+
+    def restore(self, packed: dict[str, Any]) -> None:
+        """Go on where the image before has stopped."""
+        self._received = packed["received"].encode("latin-1")
+        self._unsent += packed["unsent"].encode("latin-1")
+        self._ending = packed["ending"]
+        self.pending = packed["pending"]
+        self._flush()
 
     def close(self) -> None:
         """Forget the client; whatever followed a stream is told."""
@@ -137,17 +161,25 @@ class Server:
         loop: the event loop that calls back.
         path: where the socket is; an old one is replaced, the caller holds the lock that makes that safe.
         handle: called with a request and its connection; returns the answer, or None when it comes later.
+        fd: the listening socket, of an image of the monitor that was here before.
     """
 
     def __init__(
-        self, loop: Watcher, path: str, handle: Callable[[dict[str, Any], Connection], dict[str, Any] | None]
+        self,
+        loop: Watcher,
+        path: str,
+        handle: Callable[[dict[str, Any], Connection], dict[str, Any] | None],
+        fd: int | None = None,
     ) -> None:
         self.loop = loop
         self.handle = handle
         self.path = path
         self._connections: set[Connection] = set()
-        self._listener = listen(path, socket.SOCK_STREAM, mode=0o600)
-        self._listener.listen(16)
+        if fd is None:
+            self._listener = listen(path, socket.SOCK_STREAM, mode=0o600)
+            self._listener.listen(16)
+        else:
+            self._listener = socket.socket(fileno=fd)
         loop.watch(self._listener.fileno(), self._accept)
 
     def drop(self, connection: Connection, peer: socket.socket) -> None:
@@ -164,6 +196,31 @@ class Server:
         self._listener.close()
         unlink_if_there(self.path)
 
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know; all ``fd`` must be inherited."""
+        clients = [connection.pack() for connection in self._connections]
+        return {"fd": self._listener.fileno(), "connections": clients}
+
+    def descriptors(self) -> list[int]:
+        """Those that the next image of the monitor must inherit."""
+        return [self._listener.fileno(), *(connection.fileno() for connection in self._connections)]
+
+    def restore(self, clients: list[dict[str, Any]]) -> list[Connection]:
+        """Go on with the clients of the image before."""
+        restored = []
+        for packed in clients:
+            connection = self._add(socket.socket(fileno=packed["fd"]))
+            connection.restore(packed)
+            restored.append(connection)
+        return restored
+
+    def _add(self, peer: socket.socket) -> Connection:
+        peer.setblocking(False)
+        connection = Connection(self, peer)
+        self._connections.add(connection)
+        self.loop.watch(peer.fileno(), connection.ready)
+        return connection
+
     def _accept(self, _: int) -> None:
         try:
             peer, _address = self._listener.accept()
@@ -177,10 +234,7 @@ class Server:
         if len(self._connections) >= _CONNECTIONS_MAX:
             peer.close()
             return
-        peer.setblocking(False)
-        connection = Connection(self, peer)
-        self._connections.add(connection)
-        self.loop.watch(peer.fileno(), connection.ready)
+        self._add(peer)
 
     def _listen_again(self) -> None:
         if self._listener.fileno() >= 0:

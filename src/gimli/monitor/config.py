@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 
-from gimli.value import fields_of, value
+from gimli.value import plain, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,36 +99,37 @@ class Monitor:
     """Path of libgimli.so for LD_PRELOAD; None when this machine has none."""
     foreground: bool
     """``gimli run``: ends with its service, and tells on standard error what happens."""
+    monitor_command: tuple[str, ...]
+    """Starts the image that takes over; the others start helpers."""
     capture_command: tuple[str, ...]
     analysis_command: tuple[str, ...]
     """Empty when no library for analysis is installed: reports stay raw."""
+    reread_command: tuple[str, ...] = ()
+    """Reads gimli.toml anew, for a takeover. Empty: there is no file (``gimli run``)."""
 
 
 def pack(config: Monitor) -> bytes:
     """The configuration as one JSON document."""
-    return json.dumps(_plain(config)).encode()
+    return json.dumps(plain(config)).encode()
 
 
 def unpack(document: bytes) -> Monitor:
     """The inverse of :func:`pack`."""
-    top = json.loads(document)
-    services = tuple(_service(item) for item in top.pop("services"))
-    for name in ("capture_command", "analysis_command"):
+    return unpack_monitor(json.loads(document))
+
+
+def unpack_monitor(top: dict[str, Any]) -> Monitor:
+    """A configuration from its JSON object."""
+    top = dict(top)
+    services = tuple(unpack_service(item) for item in top.pop("services"))
+    for name in ("monitor_command", "capture_command", "analysis_command", "reread_command"):
         top[name] = tuple(top[name])
     return Monitor(services=services, **top)
 
 
-def _plain(item: Any) -> Any:
-    if isinstance(item, Enum):
-        return item.value
-    if isinstance(item, tuple):
-        return [_plain(part) for part in item]
-    if hasattr(type(item), "__match_args__"):
-        return {name: _plain(part) for name, part in fields_of(item).items()}
-    return item
-
-
-def _service(item: dict[str, Any]) -> Service:
+def unpack_service(item: dict[str, Any]) -> Service:
+    """One service of a packed configuration."""
+    item = dict(item)
     policy = item.pop("policy")
     return Service(
         command=tuple(item.pop("command")),

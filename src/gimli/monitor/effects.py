@@ -21,6 +21,8 @@ from gimli.monitor.actions import (
 )
 from gimli.monitor.child import Child, Wish
 from gimli.monitor.events import (
+    Adopted,
+    AdoptionRefused,
     BeatRunning,
     BeatStarting,
     BeatStopping,
@@ -65,6 +67,15 @@ def start_due(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
 def executed(child: Child, event: Executed) -> tuple[Child, tuple[Action, ...]]:
     started = _tell("started", pid=event.pid, restarts=child.restarts)
     return replace(child, pid=event.pid), (Arm(Timer.HEALTHY, child.policy.backoff.healthy_s), started)
+
+
+def adopt(child: Child, event: Adopted) -> tuple[Child, tuple[Action, ...]]:
+    healthy = Arm(Timer.HEALTHY, child.policy.backoff.healthy_s)
+    return replace(child, pid=event.pid, wish=Wish.UP), (healthy, _tell("adopted", pid=event.pid))
+
+
+def refuse_adoption(child: Child, event: AdoptionRefused) -> tuple[Child, tuple[Action, ...]]:
+    return replace(child, because=event.why), (_tell("adoption-refused", why=event.why),)
 
 
 def executed_too_late(child: Child, event: Executed) -> tuple[Child, tuple[Action, ...]]:

@@ -44,6 +44,20 @@ class Executed:
 
 
 @value
+class Adopted:
+    """A dead monitor's instance was found alive."""
+
+    pid: int
+
+
+@value
+class AdoptionRefused:
+    """It cannot be told whether an instance lives: a start might make a second one."""
+
+    why: str
+
+
+@value
 class SpawnFailed:
     """No new program: fork or exec failed; an attempt like any other that failed."""
 
@@ -162,6 +176,8 @@ Event = (
     | RestartWanted
     | SnapshotWanted
     | Executed
+    | Adopted
+    | AdoptionRefused
     | SpawnFailed
     | SpawnsExhausted
     | BeatStarting

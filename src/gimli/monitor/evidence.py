@@ -8,147 +8,148 @@ their own: the monitor hands over a request, reads one-line messages, and outliv
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections import deque
 
-from gimli.value import value
+from gimli.monitor.helper import Helper
+from gimli.value import plain, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, Protocol
 
     from gimli.journal import Journal
-    from gimli.monitor.loop import Deadline, Loop
+    from gimli.monitor.loop import Loop
+
+    class Listener(Protocol):
+        """Who is told how the captures of a service go; ``snapshots.Snapshots`` is one."""
+
+        def released(self, pid: int) -> None:
+            """Called exactly once for a capture: the process may go on, with or without a snapshot."""
+
+        def report_known(self, report: dict[str, Any]) -> None:
+            """Called when the report is stored, and again when it is analysed."""
+
+        def failed(self, why: str) -> None:
+            """Called with the reason when there is no snapshot."""
+
 
 CAPTURE_TIMEOUT_S = 30.0
 ANALYSIS_TIMEOUT_S = 120.0
 _ANALYSES_AT_ONCE = 2
 _ANALYSES_WAITING_MAX = 50
-_COMPLAINT_BYTES = 2000
 
 
 @value
-class Outcome:
-    """Who is told how a capture goes."""
+class Job:
+    """One report in the making."""
 
-    released: Callable[[], None]
-    """Called exactly once: the process may go on, with or without a snapshot."""
-    report: Callable[[dict[str, Any]], None]
-    """Called when the report is stored, and again when it is analysed."""
-    failed: Callable[[str], None]
-    """Called with the reason when there is no snapshot."""
+    service: str
+    report_id: str
+    reason: str
+    pid: int
+    path: str = ""
+    """Where it is stored; known to its analysis."""
 
 
-class Helper:
-    """One helper process: a request in, messages out, and its end.
+class Capture:
+    """A capture under way."""
 
-    Args:
-        loop: the event loop.
-        command: what to execute.
-        request: its standard input.
-        timeout_s: when it is killed.
-        on_message: called with each message.
-        on_end: called once, with words for what went wrong, or an empty text.
-    """
+    def __init__(self, evidence: Evidence, job: Job, listener: Listener) -> None:
+        self.job = job
+        self._evidence = evidence
+        self._listener = listener
+        self._released = False
+        self._failed = False
+        self.helper = Helper(evidence.loop, self._told, self.ended)
 
-    def __init__(
-        self,
-        loop: Loop,
-        command: tuple[str, ...],
-        request: bytes,
-        timeout_s: float,
-        on_message: Callable[[dict[str, Any]], None],
-        on_end: Callable[[str], None],
-    ) -> None:
-        self._loop = loop
-        self._on_message = on_message
-        self._on_end = on_end
-        self._received = b""
-        self._timed_out = False
-        self._complaints_fd = os.memfd_create("gimli-helper-stderr", os.MFD_CLOEXEC)
-        self._out_fd, self.pid, self._pidfd = self._start(command, request)
-        loop.watch(self._out_fd, self._readable)
-        loop.watch(self._pidfd, self._ended)
-        self._deadline: Deadline = loop.after(timeout_s, self._expire)
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know."""
+        return {
+            "job": plain(self.job),
+            "released": self._released,
+            "failed": self._failed,
+            "helper": self.helper.pack(),
+        }
 
-    def _start(self, command: tuple[str, ...], request: bytes) -> tuple[int, int, int]:
-        request_fd = os.memfd_create("gimli-request", os.MFD_CLOEXEC)
-        out_fd, helper_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    def restore(self, packed: dict[str, Any]) -> None:
+        """Go on where the image before has stopped."""
+        self._released, self._failed = packed["released"], packed["failed"]
+        self.helper.restore(packed["helper"])
+
+    def ended(self, wrong: str) -> None:
+        """The helper has ended, or could not be started."""
+        self._evidence.captures.discard(self)
+        if wrong and not self._failed:  # it has said why itself, before its exit status did
+            self._fail(what="the capture helper", why=wrong)
+        self._release()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        event = message.pop("event", "")
+        if event == "released":
+            self._evidence.tell("released", self.job, **message)
+            self._release()
+        elif event == "stored":
+            path = str(message["path"])
+            self._evidence.tell("report", self.job, path=path)
+            report = {"id": self.job.report_id, "reason": self.job.reason, "summary": None}
+            self._listener.report_known(report)
+            self._evidence.analyse(Job(**plain(self.job) | {"path": path}), self._listener)
+        elif event == "failed":
+            self._fail(**message)
+
+    def _release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._listener.released(self.job.pid)
+
+    def _fail(self, **details: Any) -> None:
+        self._failed = True
+        self._evidence.tell("snapshot-failed", self.job, **details)
+        self._listener.failed(": ".join(str(details[key]) for key in ("what", "why") if details.get(key)))
+
+
+class Analysis:
+    """An analysis under way, or waiting."""
+
+    def __init__(self, evidence: Evidence, job: Job, listener: Listener) -> None:
+        self.job = job
+        self._evidence = evidence
+        self._listener = listener
+        self.helper = Helper(evidence.loop, self._told, self._ended)
+
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know; ``helper`` is None while it waits."""
+        return {"job": plain(self.job), "helper": self.helper.pack() if self.helper.pid > 0 else None}
+
+    def start(self) -> None:
+        """Start the helper."""
         try:
-            os.write(request_fd, request)
-            os.lseek(request_fd, 0, os.SEEK_SET)
-            os.set_blocking(helper_fd, True)
-            wiring = [
-                (os.POSIX_SPAWN_DUP2, request_fd, 0),
-                (os.POSIX_SPAWN_DUP2, helper_fd, 1),
-                (os.POSIX_SPAWN_DUP2, self._complaints_fd, 2),
-            ]
-            pid = os.posix_spawn(
-                command[0], command, os.environ, file_actions=wiring, setsigmask=(), setsid=True
-            )
-        except BaseException:
-            os.close(out_fd)
-            os.close(self._complaints_fd)
-            raise
-        finally:
-            os.close(request_fd)
-            os.close(helper_fd)
-        return out_fd, pid, os.pidfd_open(pid)
+            self.helper.start(self._evidence.analysis_of(self.job.path), b"", ANALYSIS_TIMEOUT_S)
+        except OSError as error:
+            self._ended(f"it cannot be started: {error.strerror}")
 
-    def _readable(self, _: int) -> None:
-        while True:
-            try:
-                data = os.read(self._out_fd, 65_536)
-            except BlockingIOError:
-                return
-            if not data:
-                self._loop.forget(self._out_fd)
-                return
-            *lines, self._received = (self._received + data).split(b"\n")
-            for line in lines:
-                if message := _parse_message(line):
-                    self._on_message(message)
+    def _told(self, message: dict[str, Any]) -> None:
+        summary = message.get("summary")
+        self._evidence.tell("analysed", self.job, summary=summary)
+        self._listener.report_known({"id": self.job.report_id, "reason": self.job.reason, "summary": summary})
 
-    def _expire(self) -> None:
-        self._timed_out = True
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-
-    def _ended(self, _: int) -> None:
-        self._readable(0)
-        self._loop.forget(self._out_fd)
-        self._loop.forget(self._pidfd)
-        self._deadline.cancel()
-        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        complaint = os.pread(self._complaints_fd, _COMPLAINT_BYTES, self._complaint_start())
-        for fd in (self._out_fd, self._pidfd, self._complaints_fd):
-            os.close(fd)
-        self._on_end(self._describe_end(ended, complaint.decode(errors="replace").strip()))
-
-    def _complaint_start(self) -> int:
-        return max(0, os.fstat(self._complaints_fd).st_size - _COMPLAINT_BYTES)
-
-    def _describe_end(self, ended: os.waitid_result | None, complaint: str) -> str:
-        if self._timed_out:
-            return "it took too long and was killed"
-        if ended is None or ended.si_status == 0:
-            return ""
-        how = "exit" if ended.si_code == os.CLD_EXITED else "signal"
-        return f"it ended by {how} {ended.si_status}" + (f": {complaint}" if complaint else "")
-
-
-def _parse_message(line: bytes) -> dict[str, Any] | None:
-    """A helper's message, or None: a library in it may print something of its own."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) else None
+    def _ended(self, wrong: str) -> None:
+        self._evidence.analyses.discard(self)
+        if wrong:
+            self._evidence.tell("analysis-failed", self.job, why=wrong)
+        self._evidence.start_waiting()
 
 
 class Evidence:
-    """The monitor's captures and analyses under way."""
+    """The monitor's captures and analyses under way.
+
+    Args:
+        loop: the event loop.
+        journal: where it is told how they go.
+        capture_command: starts a capture helper.
+        analysis_command: starts an analysis helper; empty where no library for it is installed.
+    """
 
     def __init__(
         self,
@@ -157,99 +158,92 @@ class Evidence:
         capture_command: tuple[str, ...],
         analysis_command: tuple[str, ...],
     ) -> None:
-        self._loop = loop
+        self.loop = loop
+        self.captures: set[Capture] = set()
+        self.analyses: set[Analysis] = set()
         self._journal = journal
         self._capture_command = capture_command
         self._analysis_command = analysis_command
-        self._captures = 0
-        self._analyses = 0
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Analysis] = deque()
 
     @property
     def is_idle(self) -> bool:
         """Nothing is captured and nothing analysed."""
-        return not (self._captures or self._analyses or self._waiting)
+        return not (self.captures or self.analyses or self._waiting)
 
     @property
     def is_capturing(self) -> bool:
         """A capture is under way: ending now would lose a report."""
-        return self._captures > 0
+        return bool(self.captures)
 
-    def capture(self, request: dict[str, Any], outcome: Outcome) -> None:
+    def tell(self, event: str, job: Job, **details: Any) -> None:
+        """Write to the journal."""
+        self._journal.record(event, job.service, report=job.report_id, **details)
+
+    def analysis_of(self, path: str) -> tuple[str, ...]:
+        """The command that analyses a report."""
+        return (*self._analysis_command, path, "--journal", self._journal.path)
+
+    def capture(self, request: dict[str, Any], listener: Listener) -> None:
         """Start a capture; the request is described in docs/reference/capture.md."""
-        service, report_id = request["service"], request["id"]
-        released = False
-        failed = False
-
-        def release() -> None:
-            nonlocal released
-            if not released:
-                released = True
-                outcome.released()
-
-        def fail(**details: Any) -> None:
-            nonlocal failed
-            failed = True
-            self._journal.record("snapshot-failed", service, report=report_id, **details)
-            outcome.failed(": ".join(str(details[key]) for key in ("what", "why") if details.get(key)))
-
-        def message(item: dict[str, Any]) -> None:
-            event = item.pop("event", "")
-            if event == "released":
-                self._journal.record("released", service, report=report_id, **item)
-                release()
-            elif event == "stored":
-                self._journal.record("report", service, report=report_id, path=item.get("path"))
-                outcome.report({"id": report_id, "reason": request["reason"], "summary": None})
-                self._analyse(service, report_id, str(item["path"]), request["reason"], outcome)
-            elif event == "failed":
-                fail(**item)
-
-        def end(wrong: str) -> None:
-            self._captures -= 1
-            if wrong and not failed:  # it has said why itself, before its exit status did
-                fail(what="the capture helper", why=wrong)
-            release()
-
-        self._journal.record(
-            "snapshot", service, report=report_id, reason=request["reason"], pid=request["pid"]
-        )
-        document = json.dumps(request).encode()
-        self._captures += 1
+        job = Job(request["service"], request["id"], request["reason"], request["pid"])
+        self.tell("snapshot", job, reason=job.reason, pid=job.pid)
+        capture = Capture(self, job, listener)
+        self.captures.add(capture)
         try:
-            Helper(self._loop, self._capture_command, document, CAPTURE_TIMEOUT_S, message, end)
+            capture.helper.start(self._capture_command, json.dumps(request).encode(), CAPTURE_TIMEOUT_S)
         except OSError as error:
-            end(f"it cannot be started: {error.strerror}")
+            capture.ended(f"it cannot be started: {error.strerror}")
 
-    def _analyse(self, service: str, report_id: str, path: str, reason: str, outcome: Outcome) -> None:
+    def analyse(self, job: Job, listener: Listener) -> None:
+        """Analyse a stored report, now or when others are done."""
         if not self._analysis_command:
             why = "no library that reads a core is installed: pip install 'gimli-monitor[analysis]'"
-            self._journal.record("analysis-failed", service, report=report_id, why=why)
-            return
-
-        def message(item: dict[str, Any]) -> None:
-            summary = item.get("summary")
-            self._journal.record("analysed", service, report=report_id, summary=summary)
-            outcome.report({"id": report_id, "reason": reason, "summary": summary})
-
-        def end(wrong: str) -> None:
-            self._analyses -= 1
-            if wrong:
-                self._journal.record("analysis-failed", service, report=report_id, why=wrong)
-            if self._waiting:
-                self._waiting.popleft()()
-
-        def start() -> None:
-            command = (*self._analysis_command, path, "--journal", self._journal.path)
-            self._analyses += 1
-            try:
-                Helper(self._loop, command, b"", ANALYSIS_TIMEOUT_S, message, end)
-            except OSError as error:
-                end(f"it cannot be started: {error.strerror}")
-
-        if self._analyses < _ANALYSES_AT_ONCE:
-            start()
-        elif len(self._waiting) < _ANALYSES_WAITING_MAX:
-            self._waiting.append(start)
+            self.tell("analysis-failed", job, why=why)
+        elif len(self._waiting) >= _ANALYSES_WAITING_MAX:
+            self.tell("analysis-failed", job, why="too many are waiting")
         else:
-            self._journal.record("analysis-failed", service, report=report_id, why="too many are waiting")
+            self._waiting.append(Analysis(self, job, listener))
+            self.start_waiting()
+
+    def start_waiting(self) -> None:
+        """Start analyses that wait, as many as may run at once."""
+        while self._waiting and len(self.analyses) < _ANALYSES_AT_ONCE:
+            analysis = self._waiting.popleft()
+            self.analyses.add(analysis)
+            analysis.start()
+
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know."""
+        return {
+            "captures": [capture.pack() for capture in self.captures],
+            "analyses": [analysis.pack() for analysis in (*self.analyses, *self._waiting)],
+        }
+
+    def descriptors(self) -> list[int]:
+        """Those that the next image of the monitor must inherit."""
+        helpers = [capture.helper for capture in self.captures]
+        helpers += [analysis.helper for analysis in self.analyses]
+        return [fd for helper in helpers for fd in helper.descriptors()]
+
+    def restore(self, packed: dict[str, Any], listeners: Mapping[str, Listener], nobody: Listener) -> None:
+        """Go on where the image before has stopped.
+
+        Args:
+            packed: what :meth:`pack` has made.
+            listeners: by service.
+            nobody: listens for a service that is gone.
+        """
+        for item in packed["captures"]:
+            job = Job(**item["job"])
+            capture = Capture(self, job, listeners.get(job.service, nobody))
+            self.captures.add(capture)
+            capture.restore(item)
+        for item in packed["analyses"]:
+            job = Job(**item["job"])
+            analysis = Analysis(self, job, listeners.get(job.service, nobody))
+            if item["helper"]:
+                self.analyses.add(analysis)
+                analysis.helper.restore(item["helper"])
+            else:
+                self._waiting.append(analysis)

@@ -47,6 +47,8 @@ class Deadline:
 class Loop:
     """epoll and one heap of deadlines."""
 
+    now_ns = staticmethod(clock.monotonic_ns)
+
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}

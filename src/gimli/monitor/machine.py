@@ -11,7 +11,8 @@ carries the actions out; it decides nothing.
           |                      | RestartsExhausted            | StopExpired
           +----------------------+--> FAILED                    +--> KILLING
 
-Exactly one instance lives: ``Spawn`` is ordered only by rows of states in which nothing runs.
+Exactly one instance lives: ``Spawn`` is ordered only by rows of states in which nothing runs, and the monitor
+looks for one that a dead monitor left (``Adopted``) before it starts any.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from gimli.monitor import effects, restart
 from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.config import Restart
 from gimli.monitor.events import (
+    Adopted,
+    AdoptionRefused,
     BeatRunning,
     BeatStarting,
     BeatStopping,
@@ -112,6 +115,7 @@ def ignored(state: State, *events: type, because: str) -> dict[type, Row]:
 _BEATS = (BeatStarting, BeatRunning, BeatStopping)
 _ENDS = (EndedForGood, EndedToRestart, RestartsExhausted)
 _RELEASES = (ReleasedToDie, ReleasedHung, ReleasedToRun, ReleasedToStop)
+_FINDINGS = (Adopted, AdoptionRefused)
 _SPAWNS = (Executed, SpawnFailed, SpawnsExhausted)
 
 
@@ -128,6 +132,8 @@ def _nothing_runs(state: State) -> dict[type, Row]:
     """Rows of a state without an instance."""
     return {
         WorkerCrashed: Row(state, effects.worker_crash, "a descendant may outlive the main process"),
+        Adopted: Row(State.RUNNING, effects.adopt),
+        AdoptionRefused: Row(State.FAILED, effects.refuse_adoption),
         **ignored(
             state,
             *_BEATS,
@@ -156,6 +162,7 @@ def _going_down(state: State) -> dict[type, Row]:
         CrashReported: Row(state, effects.crash_captured_before),
         WorkerCrashed: Row(state, effects.worker_crash),
         **_ends(),
+        **ignored(state, *_FINDINGS, because="an instance is ours already"),
         **ignored(state, *_BEATS, HeartbeatLate, because="it has the stop interval, whatever it says"),
         **ignored(state, SnapshotWanted, because="it is ending; refused where it was asked for"),
         **ignored(state, *_RELEASES, because="no snapshot of this instance is under way"),
@@ -187,6 +194,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         WorkerCrashed: Row(State.STARTING, effects.worker_crash),
         HealthySpell: Row(State.STARTING, effects.forget_failures),
         **_ends(),
+        **ignored(State.STARTING, *_FINDINGS, because="an instance is ours already"),
         **ignored(State.STARTING, *_RELEASES, because="no snapshot is under way"),
         **ignored(State.STARTING, RestartDue, StopExpired, because="disarmed; a late one means nothing"),
     },
@@ -204,6 +212,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         WorkerCrashed: Row(State.RUNNING, effects.worker_crash),
         HealthySpell: Row(State.RUNNING, effects.forget_failures),
         **_ends(),
+        **ignored(State.RUNNING, *_FINDINGS, because="an instance is ours already"),
         **ignored(State.RUNNING, *_RELEASES, because="no snapshot is under way"),
         **ignored(State.RUNNING, RestartDue, StopExpired, because="disarmed; a late one means nothing"),
     },
@@ -229,6 +238,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         ReleasedToRun: Row(State.RUNNING, effects.resume),
         ReleasedToStop: Row(State.STOPPING, effects.stop_after_snapshot),
         **_ends(),
+        **ignored(State.CAPTURING, *_FINDINGS, because="an instance is ours already"),
         **ignored(State.CAPTURING, RestartDue, StopExpired, because="disarmed; a late one means nothing"),
         HealthySpell: Row(State.CAPTURING, effects.forget_failures),
     },

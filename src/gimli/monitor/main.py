@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 
 from gimli.errors import GimliError, StoreError, explain
 from gimli.monitor import config
 from gimli.monitor.runtime import Monitor
+from gimli.monitor.verify import verify
 
 
 def main() -> int:
     """Run a monitor.
 
-    The arguments are the number of the memfd with the configuration, and of a pipe that is told
-    ``ready`` or an error once it is clear which; -1 when nobody listens.
+    The arguments are one of:
+
+    ``CONFIG_FD READY_FD``: a memfd with the configuration, and a pipe that is told ``ready`` or an error
+    once it is clear which; -1 when nobody listens.
+
+    ``--verify-state``: read the state of a running monitor from standard input, and say whether it can be
+    taken over from.
+
+    ``--takeover STATE_FD``: go on with that state, in the same process.
     """
+    if sys.argv[1] == "--verify-state":
+        return verify(sys.stdin.buffer.read())
+    if sys.argv[1] == "--takeover":
+        return _go_on(int(sys.argv[2]))
     config_fd, ready_fd = (int(argument) for argument in sys.argv[1:3])
-    told = config.unpack(_read_all(config_fd))
+    return _begin(config.unpack(_read_all(config_fd)), ready_fd)
+
+
+def _begin(told: config.Monitor, ready_fd: int) -> int:
     _name_process(told.instance)
     try:
         monitor = Monitor(told)
@@ -29,6 +45,26 @@ def main() -> int:
     if ready_fd >= 0:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
+    return _run(monitor)
+
+
+def _go_on(state_fd: int) -> int:
+    packed = json.loads(_read_all(state_fd))
+    told = config.unpack_monitor(packed["config"])
+    _name_process(told.instance)
+    try:
+        monitor = Monitor(told, packed)
+    except Exception:  # noqa: BLE001 - it was verified; whatever it is, the services are worth more
+        import traceback  # noqa: PLC0415 - 9 ms and 1 MB that a monitor without bugs never needs
+
+        # The last line of defence: what cannot be taken over is adopted, as after a kill -9.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        monitor = Monitor(told)
+        monitor.journal.record("internal-error", traceback=traceback.format_exc())
+    return _run(monitor)
+
+
+def _run(monitor: Monitor) -> int:
     # What exists now lives as long as the monitor does: no collection need look at it again.
     gc.freeze()
     return monitor.run()

@@ -31,19 +31,17 @@ class Output:
         fifo_path: where the program writes.
         log: where it goes.
         on_loss: called when output begins to be lost.
+        fd: the open FIFO, of a monitor that was here before.
     """
 
-    def __init__(self, fifo_path: str, log: Log, on_loss: Callable[[], None]) -> None:
+    def __init__(self, fifo_path: str, log: Log, on_loss: Callable[[], None], fd: int | None = None) -> None:
         self.fifo_path = fifo_path
         self.file = OutputFile(log.file, log.cap_bytes)
         self.followers: list[Callable[[bytes], None]] = []
         self._echo = log.echo
         self._on_loss = on_loss
         self._is_losing = False
-        if not os.path.exists(fifo_path):
-            os.mkfifo(fifo_path, 0o600)
-        # Read and write, so that it never reads end of file when no program holds it.
-        self.fd = os.open(fifo_path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd = _open_fifo(fifo_path) if fd is None else fd
 
     def drain(self, _: int = 0) -> None:
         """Take what is there."""
@@ -73,6 +71,13 @@ class Output:
         self.file.close()
         os.close(self.fd)
         unlink_if_there(self.fifo_path)
+
+
+def _open_fifo(path: str) -> int:
+    """Read and write, so that it never reads end of file when no program holds it."""
+    if not os.path.exists(path):
+        os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def write_if_ready(fd: int, data: bytes) -> None:

@@ -16,6 +16,7 @@ from gimli.logs import last_lines
 from gimli.monitor import events
 from gimli.monitor.child import State, Wish
 from gimli.monitor.service import WATCHED
+from gimli.value import fields_of, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +24,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.control.server import Connection
+    from gimli.monitor.output import Output
     from gimli.monitor.runtime import Monitor
     from gimli.monitor.service import Supervised
 
     Answer = dict[str, Any] | None
+
+
+@value
+class Awaited:
+    """What a client waits for."""
+
+    call: str
+    service: str | None
+    before: Any = None
+    """What was there when it asked: a pid, a report's id, a count of takeovers."""
 
 
 class Requests:
@@ -34,7 +46,7 @@ class Requests:
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._waiting: list[tuple[Connection, Callable[[], Answer]]] = []
+        self._waiting: list[tuple[Connection, Awaited]] = []
 
     def handle(self, request: dict[str, Any], connection: Connection) -> Answer:
         """Answer a request, or arrange for a later answer and return None.
@@ -42,32 +54,70 @@ class Requests:
         Raises:
             GimliError: it is refused.
         """
-        if self._monitor.is_ending and request["call"] in {"start", "restart"}:
+        if self._monitor.is_ending and request["call"] in {"start", "restart", "upgrade"}:
             raise GimliError(
-                f"cannot {request['call']} {request.get('service')}", why="the monitor is ending"
+                f"cannot {request['call']} {request.get('service', '')}".rstrip(),
+                why="the monitor is ending",
             )
         call: Callable[[dict[str, Any], Connection], Answer] = getattr(self, f"_{request['call']}")
         return call(request, connection)
 
-    def changed(self, _: Supervised) -> None:
-        """A service has changed: answer whoever waited for it."""
+    def changed(self) -> None:
+        """Something has changed: answer whoever waited for it."""
         waiting, self._waiting = self._waiting, []
-        for connection, outcome in waiting:
+        for connection, awaited in waiting:
             try:
-                answer = outcome()
+                answer = self._outcome(awaited)
             except GimliError as error:
                 connection.refuse(error)
                 continue
             if answer is None:
-                self._waiting.append((connection, outcome))
+                self._waiting.append((connection, awaited))
             else:
                 connection.send({"ok": True, **answer}, last=True)
 
-    def _wait(self, connection: Connection, outcome: Callable[[], Answer]) -> Answer:
-        answer = outcome()
+    def restore(self, connection: Connection) -> None:
+        """After a takeover: what this client had asked the image before."""
+        if connection.pending is None:
+            return
+        follow = connection.pending.get("follow")
+        if follow == "events":
+            self._follow_events(connection, connection.pending["service"])
+        elif follow == "logs":
+            service = self._monitor.services.get(connection.pending["service"])
+            if service is not None and service.output is not None:
+                self._follow_output(connection, service.output)
+        else:
+            self._waiting.append((connection, Awaited(**connection.pending)))
+
+    def _wait(self, connection: Connection, awaited: Awaited) -> Answer:
+        answer = self._outcome(awaited)
         if answer is None:
-            self._waiting.append((connection, outcome))
+            self._waiting.append((connection, awaited))
+            connection.pending = fields_of(awaited)
         return answer
+
+    def _outcome(self, awaited: Awaited) -> Answer:
+        """The answer, or None while it cannot be known.
+
+        Raises:
+            GimliError: it has become impossible.
+        """
+        if awaited.service is None:
+            return self._upgraded(awaited.before)
+        service = self._monitor.services.get(awaited.service)
+        if service is None:
+            why = "gimli.toml does not name it any more"
+            raise GimliError(f"{awaited.service} is gone", why=why, fix="see: gimli ps")
+        match awaited.call:
+            case "stop":
+                return _is_down(service)
+            case "snapshot":
+                return _snapshot_outcome(service, awaited.before)
+            case "restart" if awaited.before is not None and service.pid == awaited.before:
+                return None
+            case _:
+                return _is_up(service)
 
     def _service(self, request: dict[str, Any]) -> Supervised:
         name = protocol.text_argument(request, "service")
@@ -84,19 +134,37 @@ class Requests:
 
     def _start(self, request: dict[str, Any], connection: Connection) -> Answer:
         service = self._service(request)
-        service.handle(events.StartWanted())
-        return self._wait(connection, lambda: _is_up(service))
+        service.start()
+        return self._wait(connection, Awaited("start", service.config.name))
 
     def _stop(self, request: dict[str, Any], connection: Connection) -> Answer:
         service = self._service(request)
         service.handle(events.StopWanted("the operator asked"))
-        return self._wait(connection, lambda: _is_down(service))
+        return self._wait(connection, Awaited("stop", service.config.name))
 
     def _restart(self, request: dict[str, Any], connection: Connection) -> Answer:
         service = self._service(request)
         before = service.pid
-        service.handle(events.RestartWanted())
-        return self._wait(connection, lambda: _is_up(service) if service.pid != before else None)
+        if before is None:
+            service.start()
+        else:
+            service.handle(events.RestartWanted())
+        return self._wait(connection, Awaited("restart", service.config.name, before))
+
+    def _upgrade(self, _request: dict[str, Any], connection: Connection) -> Answer:
+        self._monitor.takeover.wish()
+        return self._wait(connection, Awaited("upgrade", None, self._monitor.takeovers))
+
+    def _upgraded(self, takeovers_before: int) -> Answer:
+        if self._monitor.takeovers > takeovers_before:
+            return {"pid": os.getpid(), "takeovers": self._monitor.takeovers}
+        if self._monitor.takeover.failure:
+            raise GimliError(
+                "the monitor goes on as it was",
+                why=self._monitor.takeover.failure,
+                fix="mend it, then once more: gimli upgrade",
+            )
+        return None
 
     def _signal(self, request: dict[str, Any], _connection: Connection) -> Answer:
         service = self._service(request)
@@ -116,9 +184,10 @@ class Requests:
     def _snapshot(self, request: dict[str, Any], connection: Connection) -> Answer:
         service = self._service(request)
         _refuse_snapshot(service)
-        before = service.last_report
+        before = service.snapshots.last_report
         service.handle(events.SnapshotWanted())
-        return self._wait(connection, lambda: _snapshot_outcome(service, before))
+        awaited = Awaited("snapshot", service.config.name, before["id"] if before else None)
+        return self._wait(connection, awaited)
 
     def _logs(self, request: dict[str, Any], connection: Connection) -> Answer:
         service = self._service(request)
@@ -137,6 +206,11 @@ class Requests:
         text = b"".join(lines).decode(errors="replace")
         if not request.get("follow"):
             return {"text": text}
+        connection.pending = {"follow": "logs", "service": service.config.name}
+        self._follow_output(connection, service.output, text)
+        return None
+
+    def _follow_output(self, connection: Connection, output: Output, text: str | None = None) -> None:
         # A read may end in the middle of a character; its rest comes with the next one.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -144,16 +218,21 @@ class Requests:
             connection.send({"ok": True, "text": decoder.decode(data)})
 
         # Before anything is sent: sending may find the client gone, and close.
-        followers = service.output.followers
-        followers.append(follow)
-        connection.on_close.append(lambda: followers.remove(follow))
-        connection.send({"ok": True, "text": text})
-        return None
+        output.followers.append(follow)
+        connection.on_close.append(lambda: output.followers.remove(follow))
+        if text is not None:
+            connection.send({"ok": True, "text": text})
 
     def _events(self, request: dict[str, Any], connection: Connection) -> Answer:
         """The events to come; those past are read from the journal's file, whose path is told first."""
-        journal = self._monitor.journal
         wanted = None if request.get("service") is None else protocol.text_argument(request, "service")
+        connection.pending = {"follow": "events", "service": wanted}
+        self._follow_events(connection, wanted)
+        connection.send({"ok": True, "journal": os.path.abspath(self._monitor.journal.path)})
+        return None
+
+    def _follow_events(self, connection: Connection, wanted: str | None) -> None:
+        journal = self._monitor.journal
 
         def follow(entry: dict[str, Any]) -> None:
             if wanted is None or entry["service"] in {wanted, None}:
@@ -162,8 +241,6 @@ class Requests:
         # Before anything is sent: sending may find the client gone, and close.
         journal.subscribers.append(follow)
         connection.on_close.append(lambda: journal.subscribers.remove(follow))
-        connection.send({"ok": True, "journal": os.path.abspath(journal.path)})
-        return None
 
     def _shutdown(self, _request: dict[str, Any], connection: Connection) -> Answer:
         """The answer is the end of the connection, which is the end of the monitor."""
@@ -189,11 +266,12 @@ def _is_down(service: Supervised) -> Answer:
     return {} if service.child.state in {State.DOWN, State.FAILED} else None
 
 
-def _snapshot_outcome(service: Supervised, before: dict[str, Any] | None) -> Answer:
-    if service.last_report is not None and service.last_report is not before:
-        return {"report": service.last_report["id"]}
-    if service.snapshot_failure:
-        raise GimliError(f"no snapshot of {service.config.name}", why=service.snapshot_failure)
+def _snapshot_outcome(service: Supervised, id_before: str | None) -> Answer:
+    report = service.snapshots.last_report
+    if report is not None and report["id"] != id_before:
+        return {"report": report["id"]}
+    if service.snapshots.failure:
+        raise GimliError(f"no snapshot of {service.config.name}", why=service.snapshots.failure)
     return None
 
 

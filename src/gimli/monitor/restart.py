@@ -28,7 +28,8 @@ def is_wanted_again(policy: Restart, status: ExitStatus, *, hung: bool) -> bool:
         case Restart.ALWAYS:
             return True
         case Restart.ON_FAULT:
-            return hung or status.signo in FAULT_SIGNALS
+            # An end that nobody saw may have been a fault; one start too many is the smaller harm.
+            return hung or status.signo in FAULT_SIGNALS or not status.is_known
         case Restart.NEVER:
             return False
 

@@ -3,12 +3,14 @@ r"""The monitor itself: its services, its signals, its bell, and its end.
     signalfd, bell, control socket --> one service --> machine --> actions
                     \\--> deadlines --/
 
-One process, one loop. Its end is always bounded: TERM to every service, the stop interval, KILL.
+One process, one loop. Its end is always bounded: TERM to every service, the stop interval, KILL. It replaces
+itself in place (``takeover``): what it holds becomes one document, and the next image goes on from that.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -17,69 +19,110 @@ from gimli import clock, paths, process
 from gimli.control.server import Server, listen
 from gimli.errors import AlreadyRunning, StoreError
 from gimli.journal import Journal
-from gimli.monitor import events
-from gimli.monitor.child import LIVE, State
 from gimli.monitor.evidence import Evidence
+from gimli.monitor.helper import Helper
+from gimli.monitor.kernel import Kernel
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.requests import Requests
-from gimli.monitor.service import Site, Supervised
+from gimli.monitor.service import Site
 from gimli.monitor.signals import Received, SignalReader, describe_sender
+from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
+from gimli.monitor.supervision import Supervision
+from gimli.monitor.takeover import Takeover
 from gimli.status import MonitorStatus
+from gimli.value import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from gimli.monitor import config
+    from gimli.monitor.service import Supervised
 
 CONTROL_NAME = "control.sock"
 BELL_NAME = "bell"
 LOCK_NAME = "lock"
+STATE_SCHEMA = 1
 _RING_BYTES_MAX = 256
 _RINGS_AT_ONCE = 256
 _INTERNAL_ERRORS_MAX = 20
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+_REREAD_TIMEOUT_S = 20.0
+_VERIFY_TIMEOUT_S = 20.0
 
 
 class Monitor:
     """One monitor from start to end.
+
+    Args:
+        told: the configuration.
+        packed: what the image before this one has handed on; None at the first start.
 
     Raises:
         AlreadyRunning: another one holds this instance.
         StoreError: a directory it needs cannot be used.
     """
 
-    def __init__(self, told: config.Monitor) -> None:
+    def __init__(self, told: config.Monitor, packed: dict[str, Any] | None = None) -> None:
+        before: dict[str, Any] = packed or {}
         self.told = told
-        self.started = clock.now_rfc3339()
+        self.started: str = before.get("started") or clock.now_rfc3339()
+        self.takeovers: int = before.get("takeovers", 0)
         self.loop = Loop()
         self._prepare_directories()
-        self._lock_fd = _lock(os.path.join(told.instance_dir, LOCK_NAME), told.instance)
+        lock_path = os.path.join(told.instance_dir, LOCK_NAME)
+        self._lost_pid: int | None = None
+        if packed:
+            self._lock_fd: int = packed["lock_fd"]
+        else:
+            self._lock_fd, self._lost_pid = _lock(lock_path, told.instance)
         self.journal = Journal(os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl"))
         self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
-        self._bell = listen(os.path.join(told.instance_dir, BELL_NAME), socket.SOCK_DGRAM, mode=0o666)
+        bell_path = os.path.join(told.instance_dir, BELL_NAME)
+        self._bell = (
+            socket.socket(fileno=packed["bell_fd"])
+            if packed
+            else listen(bell_path, socket.SOCK_DGRAM, mode=0o666)
+        )
         self._signals = SignalReader()
-        self.is_ending = False
-        self._is_hasty = False
-        self._internal_errors = 0
+        self._internal_errors: int = before.get("internal_errors", 0)
+        self.takeover = Takeover(self)
         self.requests = Requests(self)
-        self._control = Server(self.loop, os.path.join(told.instance_dir, CONTROL_NAME), self.requests.handle)
+        control: dict[str, Any] = before.get("control", {})
+        control_path = os.path.join(told.instance_dir, CONTROL_NAME)
+        self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
+        self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
         site = Site(
+            Kernel(load_spawner()),
             self.loop,
             self.journal,
             self.evidence,
             told.state_dir,
             told.instance_dir,
-            os.path.join(told.instance_dir, BELL_NAME),
+            bell_path,
             told.library,
-            raise_descriptor_limit(),
-            load_spawner(),
+            (self._descriptors[0], self._descriptors[1]),
         )
-        self.services = {made.name: Supervised(made, site, self._changed) for made in told.services}
         if told.foreground:
             self.journal.subscribers.append(Narrator().tell)
+        self.supervision = Supervision(told, site, self.requests.changed, before.get("supervision"))
+        if packed:
+            self._restore(packed)
         self.loop.watch(self._signals.fd, self._signalled)
         self.loop.watch(self._bell.fileno(), self._rung)
+
+    @property
+    def services(self) -> dict[str, Supervised]:
+        """The services by name."""
+        return self.supervision.services
+
+    @property
+    def is_ending(self) -> bool:
+        """It has been asked to end."""
+        return self.supervision.is_ending
 
     def run(self) -> int:
         """Hold the services until the end.
@@ -87,29 +130,128 @@ class Monitor:
         Returns:
             The exit status: of ``gimli run``, the program's own; of ``gimli up``, 0.
         """
-        self.journal.record("monitor-started", pid=os.getpid(), instance=self.told.instance)
-        for service in self.services.values():
-            if service.config.autostart:
-                service.handle(events.StartWanted())
-        while not self._is_over():
+        if not self.takeovers:
+            instance, lost = self.told.instance, self._lost_pid
+            self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
+            self.supervision.begin()
+        while not self.supervision.is_over():
             self._run_once()
-        status = self._exit_status()
+        status = self.supervision.exit_status()
         self.journal.record("monitor-ended", pid=os.getpid(), status=status)
         self._close()
         return status
 
     def shut_down(self, because: str) -> None:
         """Stop every service, then end. Asked a second time: without waiting for the stop intervals."""
-        self._is_hasty = self.is_ending
-        event = events.StopExpired() if self._is_hasty else events.StopWanted(because)
-        self.is_ending = True
-        for service in self.services.values():
-            service.handle(event)
+        self.takeover.cancel()
+        self.supervision.shut_down(because)
 
     def status(self) -> MonitorStatus:
         """The monitor as ``gimli ps`` shows it."""
         services = tuple(service.status() for service in self.services.values())
-        return MonitorStatus(os.getpid(), self.told.instance, self.started, 0, services)
+        return MonitorStatus(os.getpid(), self.told.instance, self.started, self.takeovers, services)
+
+    # The steps of a takeover.
+
+    def reread(self, done: Callable[[dict[str, Any] | None, str], None]) -> None:
+        """Have gimli.toml read anew by a short-lived process."""
+        if not self.told.reread_command:
+            done(None, "")
+            return
+        answer: dict[str, Any] = {}
+        helper = Helper(self.loop, answer.update, lambda wrong: done(answer.get("config"), _words(wrong)))
+        try:
+            helper.start(self.told.reread_command, b"", _REREAD_TIMEOUT_S)
+        except OSError as error:
+            done(None, f"the configuration cannot be read: {error.strerror}")
+
+    def verify(self, configuration: dict[str, Any] | None, done: Callable[[str], None]) -> None:
+        """Have the new image check that it understands the state."""
+        answer: dict[str, Any] = {}
+
+        def ended(wrong: str) -> None:
+            if not wrong and not answer.get("verified"):
+                wrong = "it ended without a verdict"
+            done(f"the new image refuses: {_words(wrong)}" if wrong else "")
+
+        document = json.dumps(self._pack(configuration, wished_again=False)).encode()
+        command = (*self.told.monitor_command, "--verify-state")
+        try:
+            Helper(self.loop, answer.update, ended).start(command, document, _VERIFY_TIMEOUT_S)
+        except OSError as error:
+            done(f"the new image cannot be started: {error.strerror}")
+
+    def execute(self, configuration: dict[str, Any] | None, *, wished_again: bool) -> str:
+        """Become the new image. Returns only when that has failed, with the reason."""
+        document = json.dumps(self._pack(configuration, wished_again=wished_again)).encode()
+        fds = self._inherited()
+        try:
+            state_fd = os.memfd_create("gimli-state", os.MFD_CLOEXEC)
+        except OSError as error:
+            return f"the state cannot be handed on: {error.strerror}"
+        try:
+            with open(state_fd, "wb", closefd=False) as file:
+                file.write(document)
+            for fd in (*fds, state_fd):
+                os.set_inheritable(fd, True)
+            command = (*self.told.monitor_command, "--takeover", str(state_fd))
+            os.execv(command[0], command)
+        except OSError as error:
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            os.close(state_fd)
+            return f"the new image cannot be executed: {error.strerror}"
+
+    def failed(self, why: str) -> None:
+        """A takeover has failed: everything goes on as it was."""
+        self.journal.record("takeover-failed", pid=os.getpid(), why=why)
+        self.requests.changed()
+
+    def _pack(self, configuration: dict[str, Any] | None, *, wished_again: bool) -> dict[str, Any]:
+        return {
+            "schema": STATE_SCHEMA,
+            "config": configuration or plain(self.told),
+            "started": self.started,
+            "takeovers": self.takeovers,
+            "wished_again": wished_again,
+            "handed_ns": clock.monotonic_ns(),
+            "lock_fd": self._lock_fd,
+            "bell_fd": self._bell.fileno(),
+            "control": self._control.pack(),
+            "journal": self.journal.pack(),
+            "evidence": self.evidence.pack(),
+            "supervision": self.supervision.pack(),
+            "descriptors": self._descriptors,
+            "internal_errors": self._internal_errors,
+        }
+
+    def _inherited(self) -> list[int]:
+        return [
+            self._lock_fd,
+            self._bell.fileno(),
+            *self._control.descriptors(),
+            *self.evidence.descriptors(),
+            *self.supervision.descriptors(),
+        ]
+
+    def _restore(self, packed: dict[str, Any]) -> None:
+        """Everything stands: go on with what the image before has begun."""
+        for fd in self._inherited():
+            os.set_inheritable(fd, False)
+        self.takeovers += 1
+        self.journal.restore(packed["journal"])
+        nobody = Snapshots(self.evidence, lambda _: None, lambda: None)
+        listeners = {name: service.snapshots for name, service in self.services.items()}
+        self.evidence.restore(packed["evidence"], listeners, nobody)
+        for connection in self._control.restore(packed["control"]["connections"]):
+            os.set_inheritable(connection.fileno(), False)
+            self.requests.restore(connection)
+        took_ms = (clock.monotonic_ns() - packed["handed_ns"]) / 1e6
+        self.journal.record("takeover", pid=os.getpid(), takeovers=self.takeovers, took_ms=round(took_ms, 3))
+        self.supervision.resume()
+        self.requests.changed()
+        if packed["wished_again"]:
+            self.takeover.wish()
 
     def _run_once(self) -> None:
         """One round of the loop; the last line of defence against a bug of ours.
@@ -127,11 +269,6 @@ class Monitor:
             if self._internal_errors == _INTERNAL_ERRORS_MAX:
                 self.shut_down(f"{_INTERNAL_ERRORS_MAX} internal errors; see: gimli events")
 
-    def _changed(self, service: Supervised) -> None:
-        if self._is_hasty and service.child.state is State.STOPPING:
-            service.handle(events.StopExpired())  # it was captured when haste was asked for
-        self.requests.changed(service)
-
     def _prepare_directories(self) -> None:
         paths.make_private_dir(self.told.state_dir)
         for name in ("journal", "logs", "reports"):
@@ -139,23 +276,6 @@ class Monitor:
         # Programs of other users pass through to ring the bell; nothing here can be listed by them.
         paths.make_private_dir(os.path.dirname(self.told.instance_dir), mode=0o711)
         paths.make_private_dir(self.told.instance_dir, mode=0o711)
-
-    def _is_over(self) -> bool:
-        # Asked after every round: a monitor of many services must not look at each of them then.
-        if not self.is_ending and not self.told.foreground:
-            return False
-        states = {service.child.state for service in self.services.values()}
-        if self.is_ending:
-            return not states & LIVE and not self.evidence.is_capturing
-        return states <= {State.DOWN, State.FAILED} and self.evidence.is_idle
-
-    def _exit_status(self) -> int:
-        if not self.told.foreground:
-            return 0
-        child = next(iter(self.services.values())).child
-        if child.last_status is not None:
-            return child.last_status.shell_status
-        return 127 if child.state is State.FAILED else 0
 
     def _signalled(self, _: int) -> None:
         for received in self._signals.read():
@@ -177,9 +297,11 @@ class Monitor:
         elif received.signo in _ENDING:
             self.shut_down(f"the monitor received {name}")
         elif received.signo == signal.SIGHUP:
+            # At once, and not after the takeover: logrotate compresses what it has renamed.
             self.journal.reopen()
             for each in self.services.values():
                 each.reopen_log()
+            self.takeover.wish()
 
     def _rung(self, _: int) -> None:
         """A ring is a hint and names a service; what counts is what stands in that service's page."""
@@ -192,8 +314,7 @@ class Monitor:
                 service.look_at_page()
 
     def _close(self) -> None:
-        for service in self.services.values():
-            service.close()
+        self.supervision.close()
         self._bell.close()
         for name in (BELL_NAME, LOCK_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
@@ -206,8 +327,17 @@ class Monitor:
             return  # something else lives there; not ours to remove
 
 
-def _lock(path: str, instance: str) -> int:
-    """Hold the instance: the kernel lets go of the lock when this process ends, however it ends."""
+def _words(wrong: str) -> str:
+    """What a helper complains of, without our own name before it."""
+    return wrong.replace("gimli: ", "", 1)
+
+
+def _lock(path: str, instance: str) -> tuple[int, int | None]:
+    """Hold the instance: the kernel lets go of the lock when this process ends, however it ends.
+
+    Returns:
+        The descriptor; and the pid of a monitor that held it and ended without taking the file away.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -226,9 +356,10 @@ def _lock(path: str, instance: str) -> int:
         # Its holder ended between our open and our lock, and took the file away: that lock holds nobody off.
         os.close(fd)
         return _lock(path, instance)
+    left = os.pread(fd, 32, 0).strip()
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
-    return fd
+    return fd, int(left) if left.isdigit() else None
 
 
 def _is_still_at(fd: int, path: str) -> bool:

@@ -7,19 +7,18 @@ machine answers with actions, and each action has one method below.
 from __future__ import annotations
 
 import os
-import signal
 from collections import deque
 
-from gimli import clock, heartbeat, process
-from gimli.monitor import actions, events, machine, spawn, watchdog
+from gimli import heartbeat, process
+from gimli.monitor import actions, adoption, events, machine, packing, spawn, watchdog
 from gimli.monitor.child import Child, State
-from gimli.monitor.evidence import Outcome
-from gimli.monitor.output import Output
 from gimli.monitor.request import capture_request
+from gimli.monitor.snapshots import Snapshots
+from gimli.monitor.spawned import Spawned
 from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 from gimli.status import ServiceStatus
-from gimli.value import replace, value
+from gimli.value import plain, replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +28,13 @@ if TYPE_CHECKING:
     from gimli.journal import Journal
     from gimli.monitor.config import Service
     from gimli.monitor.evidence import Evidence
+    from gimli.monitor.kernel import Kernel
     from gimli.monitor.loop import Deadline, Loop
+    from gimli.monitor.output import Output
+    from gimli.process import ProcessId
 
+HANGUP = 0x10  # EPOLLHUP
+_REAPER_PATIENCE_S = 1.0
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
@@ -48,6 +52,7 @@ _EXPIRED: dict[actions.Timer, Callable[[], events.Event]] = {
 class Site:
     """What the services of one monitor share."""
 
+    kernel: Kernel
     loop: Loop
     journal: Journal
     evidence: Evidence
@@ -56,7 +61,6 @@ class Site:
     bell_path: str
     library: str | None
     descriptors: tuple[int, int]
-    spawner: spawn.Spawner
 
 
 class Supervised:
@@ -66,35 +70,133 @@ class Supervised:
         config: what to run.
         site: what it shares with the others.
         on_change: called after each event that was handled.
+        packed: what :meth:`pack` has made, in the image of the monitor before this one.
     """
 
-    def __init__(self, config: Service, site: Site, on_change: Callable[[Supervised], None]) -> None:
+    def __init__(
+        self,
+        config: Service,
+        site: Site,
+        on_change: Callable[[Supervised], None],
+        packed: dict[str, Any] | None = None,
+    ) -> None:
         self.config = config
         self.child = Child(config.policy)
-        self.last_report: dict[str, Any] | None = None
-        self.snapshot_failure = ""
-        self.page = heartbeat.PageFile(os.path.join(site.instance_dir, f"{config.name}.page"))
-        self.page.reset()
-        fifo_path = os.path.join(site.instance_dir, f"{config.name}.out")
-        self.output = (
-            Output(fifo_path, config.log, self._output_lost) if config.log.file is not None else None
-        )
-        if self.output:
-            site.loop.watch(self.output.fd, self.output.drain)
+        self.snapshots = Snapshots(site.evidence, self._released, lambda: on_change(self))
         self._site = site
+        self._kernel = site.kernel
         self._on_change = on_change
-        self._spawned: spawn.Spawned | None = None
+        self._spawned: Spawned | None = None
+        self._record_path = os.path.join(site.instance_dir, f"{config.name}.run")
+        self.is_uncertain = False
         self._started_ns = 0
         self._down_since_ns = 0
         self._memory = watchdog.Memory(0)
         self._answered_request = 0
         self._page_was_intact = True
         self._asked_by_signal = False
-        self._capturing_pids: set[int] = set()
-        self._capture_waiting: dict[str, Any] | None = None
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
         self._events: deque[events.Event] = deque()
+        fds = packed["fds"] if packed else {}
+        page_path = os.path.join(site.instance_dir, f"{config.name}.page")
+        self.page = self._kernel.open_page(page_path, fds.get("page"))
+        self.output = self._open_output(fds.get("output")) if config.log.file is not None else None
+        if packed:
+            self._restore(packed)
+
+    # Another monitor was here before.
+
+    def find_survivor(self, marked: dict[str, list[ProcessId]]) -> None:
+        """Adopt the instance that a dead monitor left, if there is one.
+
+        Args:
+            marked: processes that may be instances, by service; from ``Kernel.marked``.
+        """
+        record = self._kernel.read_record(self._record_path)
+        living = self._kernel.identify(record.process.pid) if record.process else None
+        verdict = adoption.judge(
+            record, self._kernel.boot_id, living, marked.get(self.config.name, ()), self._record_path
+        )
+        self.is_uncertain = isinstance(verdict, adoption.Refuse)
+        match verdict:
+            case adoption.Adopt(process=found):
+                self._adopt(found)
+            case adoption.Refuse(why=why):
+                self.handle(events.AdoptionRefused(why))
+            case adoption.Start(because=because):
+                if record.process:
+                    self._tell("ended-unseen", pid=record.process.pid, why=because)
+
+    def _adopt(self, found: ProcessId) -> None:
+        pidfd = self._kernel.pidfd_of(found)
+        if pidfd is None:
+            return  # it has ended this instant
+        self._spawned = Spawned(found.pid, pidfd, -1, adopted=True)
+        self._started_ns = self._kernel.started_ns(found)
+        self._memory = watchdog.Memory(self._kernel.now_ns())
+        self._site.loop.watch(pidfd, self._exited)
+        self.handle(events.Adopted(found.pid))
+        self.look_at_page()
+
+    def start(self) -> None:
+        """It is wanted up. Where a copy may still run, that is looked at once more."""
+        if self.is_uncertain:
+            self.find_survivor(self._kernel.marked(self._site.bell_path))
+        if not self.is_uncertain:
+            self.handle(events.StartWanted())
+
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know of this service; its descriptors by number."""
+        assert not self._events, "in the middle of an event"
+        return {
+            "config": plain(self.config),
+            "child": packing.pack_child(self.child),
+            "spawned": plain(self._spawned),
+            "memory": plain(self._memory),
+            "timers": {timer.value: deadline.at_ns for timer, deadline in self._timers.items()},
+            "snapshots": self.snapshots.pack(),
+            "fds": {"page": self.page.fd} | ({"output": self.output.fd} if self.output else {}),
+            "started_ns": self._started_ns,
+            "down_since_ns": self._down_since_ns,
+            "answered_request": self._answered_request,
+            "page_was_intact": self._page_was_intact,
+            "asked_by_signal": self._asked_by_signal,
+            "is_uncertain": self.is_uncertain,
+        }
+
+    def descriptors(self) -> list[int]:
+        """Those that the next image of the monitor must inherit."""
+        fds = [self.page.fd, *([self.output.fd] if self.output else [])]
+        if self._spawned:
+            fds += [fd for fd in (self._spawned.pidfd, self._spawned.exec_fd) if fd >= 0]
+        return fds
+
+    def _restore(self, packed: dict[str, Any]) -> None:
+        self.child = packing.unpack_child(packed["child"], self.config.policy)
+        self._spawned = packing.unpack_spawned(packed["spawned"])
+        self._memory = packing.unpack_memory(packed["memory"])
+        self.snapshots.restore(packed["snapshots"])
+        self._started_ns = packed["started_ns"]
+        self._down_since_ns = packed["down_since_ns"]
+        self._answered_request = packed["answered_request"]
+        self._page_was_intact = packed["page_was_intact"]
+        self._asked_by_signal = packed["asked_by_signal"]
+        self.is_uncertain = packed["is_uncertain"]
+        if self._spawned:
+            self._watch_process(self._spawned)
+        for name, at_ns in packed["timers"].items():
+            self._arm_at(actions.Timer(name), at_ns)
+
+    def resume(self) -> None:
+        """After a takeover, with all services there: see what has happened meanwhile."""
+        self.look_at_page()
+        self._watch()
+
+    def retire(self) -> None:
+        """The configuration does not name it any more."""
+        self._tell("retired", why="gimli.toml does not name it any more")
+        self.handle(events.StopWanted("gimli.toml does not name it any more"))
 
     # Facts in.
 
@@ -119,7 +221,7 @@ class Supervised:
         """The program rang, or a deadline came: see what its page says."""
         if not self._spawned or self._spawned.exec_fd >= 0:
             return  # what stands there now is not yet the new program's
-        now_ns = clock.monotonic_ns()
+        now_ns = self._kernel.now_ns()
         page = self.page.read()
         self._check_intact(page)
         before = self._memory
@@ -146,17 +248,13 @@ class Supervised:
         """The original library's crash protocol: USR2 to the monitor, then STOP to itself."""
         if not self._spawned or not self._asked_by_signal:
             return
-        try:
-            stopped = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WSTOPPED | os.WNOHANG)
-        except ChildProcessError:
-            return  # it has ended, and cannot stop any more; its exit is on its way
-        if stopped is None:
+        if not self._kernel.is_stopped_child(self._spawned.pidfd):
             return
         self._asked_by_signal = False
         if self.child.state in {State.STARTING, State.RUNNING}:
             self.handle(events.CrashReported(None))
         else:
-            self._kill(signal.SIGCONT)
+            self._kill(process.Signals.SIGCONT)
 
     def crash_signalled(self) -> None:
         """USR2 from the program; its STOP may come before or after."""
@@ -165,7 +263,7 @@ class Supervised:
 
     def beat_by_signal(self) -> None:
         """USR1 from the program: a beat, as the original's."""
-        self.page.set_running(self.page.read().ticks + 1, clock.monotonic_ns())
+        self.page.set_running(self.page.read().ticks + 1, self._kernel.now_ns())
         self.look_at_page()
 
     def send_signal(self, signo: int) -> None:
@@ -180,7 +278,7 @@ class Supervised:
 
     def status(self) -> ServiceStatus:
         """The service as ``gimli ps`` shows it."""
-        now_ns = clock.monotonic_ns()
+        now_ns = self._kernel.now_ns()
         live = self._spawned is not None
         page = self.page.read()
         beat_ns = self._beat_ns(page)
@@ -192,7 +290,7 @@ class Supervised:
             restarts=self.child.restarts,
             uptime_s=(now_ns - self._started_ns) / 1e9 if live else None,
             beat_age_s=(now_ns - beat_ns) / 1e9 if live and beat_ns else None,
-            last_report=self.last_report,
+            last_report=self.snapshots.last_report,
             because=self.child.because,
             next_start_s=max(0.0, (due.at_ns - now_ns) / 1e9)
             if due and self.child.state is State.BACKOFF
@@ -206,6 +304,12 @@ class Supervised:
         if self.output:
             self.output.file.reopen()
 
+    def _open_output(self, fd: int | None) -> Output:
+        fifo_path = os.path.join(self._site.instance_dir, f"{self.config.name}.out")
+        output = self._kernel.open_output(fifo_path, self.config.log, fd, self._output_lost)
+        self._site.loop.watch(output.fd, output.drain)
+        return output
+
     def close(self) -> None:
         """Release everything, and take the service's files out of the runtime directory."""
         for deadline in self._timers.values():
@@ -214,7 +318,8 @@ class Supervised:
             self._site.loop.forget(self.output.fd)
             self.output.close()
         self.page.close()
-        unlink_if_there(self.page.path)
+        for path in (self.page.path, self._record_path):
+            unlink_if_there(path)
 
     def _output_lost(self) -> None:
         self._tell(
@@ -226,7 +331,7 @@ class Supervised:
 
     def _beat_ns(self, page: heartbeat.Page) -> int:
         stamps = [page.beat_ns, self._memory.beat_ns, *(pulse.beat_ns for pulse in page.pulses)]
-        return max((stamp for stamp in stamps if stamp <= clock.monotonic_ns()), default=0)
+        return max((stamp for stamp in stamps if stamp <= self._kernel.now_ns()), default=0)
 
     def _check_intact(self, page: heartbeat.Page) -> None:
         if self._page_was_intact and not page.intact:
@@ -241,52 +346,65 @@ class Supervised:
     def _exec_decided(self, _: int = 0) -> None:
         assert self._spawned is not None
         spawned = self._spawned
-        why = os.read(spawned.exec_fd, 1000).decode(errors="replace")
+        why = self._kernel.exec_failure(spawned.exec_fd)
         self._site.loop.forget(spawned.exec_fd)
-        os.close(spawned.exec_fd)
+        self._kernel.close(spawned.exec_fd)
         self._spawned = replace(spawned, exec_fd=-1)
         if why:
-            self._collect()
+            self._kernel.collect(spawned.pidfd)
+            self._collected()
             self.handle(machine.judge_spawn_failure(self.child, why))
             return
         self.handle(events.Executed(spawned.pid))
         self.look_at_page()
 
-    def _exited(self, _: int) -> None:
+    def _exited(self, what: int = 0) -> None:
         assert self._spawned is not None
         if self._spawned.exec_fd >= 0:
             self._exec_decided()
             if self._spawned is None:
                 return
-        status = self._collect()
+        if self._spawned.adopted:
+            self._stranger_exited(self._spawned, is_reaped=bool(what & HANGUP))
+        else:
+            self._ended(self._kernel.collect(self._spawned.pidfd))
+
+    def _stranger_exited(self, spawned: Spawned, *, is_reaped: bool) -> None:
+        """An adopted process is another's child: its status is read, not waited for."""
+        status = self._kernel.status_of_stranger(spawned.pid, spawned.pidfd)
+        if status or is_reaped:
+            self._ended(status or ExitStatus())
+            return
+        # A zombie whose status is not ours to read. Its pidfd hangs up when it is reaped (since Linux 6.9).
+        self._site.loop.change(spawned.pidfd, 0)
+        self._site.loop.after(_REAPER_PATIENCE_S, lambda: self._give_up_on(spawned))
+
+    def _give_up_on(self, spawned: Spawned) -> None:
+        if self._spawned is spawned:
+            self._ended(ExitStatus())
+
+    def _ended(self, status: ExitStatus) -> None:
+        self._collected()
         self.handle(machine.judge_end(self.child, status))
 
-    def _collect(self) -> ExitStatus:
-        """Reap the process that has ended, or is about to after a failed exec."""
+    def _collected(self) -> None:
+        """Forget the process that has ended."""
         assert self._spawned is not None
-        ended = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WEXITED)
-        assert ended is not None
         self._site.loop.forget(self._spawned.pidfd)
-        os.close(self._spawned.pidfd)
+        self._kernel.close(self._spawned.pidfd)
         self._spawned = None
-        self._down_since_ns = clock.monotonic_ns()
+        self._kernel.write_down(self._record_path)
+        self._down_since_ns = self._kernel.now_ns()
         if self.output:
             self.output.drain()
-        return ExitStatus.from_waitid(ended.si_code, ended.si_status)
 
     def _released(self, pid: int) -> None:
-        """A capture is over, and the process it was of may go on; or is already another one."""
-        self._capturing_pids.discard(pid)
-        waiting = self._capture_waiting
-        if waiting and waiting["pid"] == pid:
-            self._capture_waiting = None
-            self._capture_now(waiting)
-            return
+        """No capture of ``pid`` is under way any more; it may be the service's, or already another one."""
         if pid != self.pid:
             return
-        self._memory = replace(self._memory, resumed_ns=clock.monotonic_ns())
+        self._memory = replace(self._memory, resumed_ns=self._kernel.now_ns())
         if self.child.reason == "crash" and self.page.read().library == heartbeat.LIBRARY_NONE:
-            self._kill(signal.SIGCONT)
+            self._kill(process.Signals.SIGCONT)
         self.handle(machine.judge_release(self.child))
 
     # Orders out.
@@ -301,15 +419,15 @@ class Supervised:
             case actions.Capture(reason=reason, crash=crash, hang=hang):
                 self._capture(reason, crash, hang)
             case actions.CaptureWorker(crash=crash):
-                self._capture_now(self._request("crash", crash.pid, crash=crash))
+                self.snapshots.take(self._request("crash", crash.pid, crash=crash))
             case actions.RecordDeath(signo=signo):
-                self._capture_now(self._request("crash", 0, signo=signo))
+                self.snapshots.take(self._request("crash", 0, signo=signo))
             case actions.LetGo():
                 self.page.die_at_once()
                 if self._asked_by_signal:
-                    self._kill(signal.SIGCONT)
+                    self._kill(process.Signals.SIGCONT)
             case actions.Arm(timer=timer, delay_s=delay_s):
-                self._arm(timer, delay_s)
+                self._arm_at(timer, self._kernel.now_ns() + round(delay_s * 1e9))
             case actions.Disarm(timer=timer):
                 self._disarm(timer)
             case actions.Tell(event=event, details=details):
@@ -317,14 +435,17 @@ class Supervised:
 
     def _tell(self, event: str, **details: Any) -> None:
         if event == "started" and self._down_since_ns and self.child.restarts:
-            down_ns = clock.monotonic_ns() - self._down_since_ns
+            down_ns = self._kernel.now_ns() - self._down_since_ns
             details["after_ms"] = round(down_ns / 1e6, 3)
         self._site.journal.record(event, self.config.name, **details)
 
-    def _arm(self, timer: actions.Timer, delay_s: float) -> None:
+    def _arm_at(self, timer: actions.Timer, at_ns: int) -> None:
         self._disarm(timer)
-        made = _EXPIRED[timer]
-        self._timers[timer] = self._site.loop.after(delay_s, lambda: self.handle(made()))
+        self._timers[timer] = self._site.loop.at(at_ns, lambda: self._expired(timer))
+
+    def _expired(self, timer: actions.Timer) -> None:
+        del self._timers[timer]
+        self.handle(_EXPIRED[timer]())
 
     def _disarm(self, timer: actions.Timer) -> None:
         if deadline := self._timers.pop(timer, None):
@@ -335,7 +456,7 @@ class Supervised:
         self._answered_request = 0
         self._page_was_intact = True
         self._asked_by_signal = False
-        self._started_ns = clock.monotonic_ns()
+        self._started_ns = self._kernel.now_ns()
         self._memory = watchdog.Memory(self._started_ns)
         around = spawn.Surroundings(
             self.page.fd,
@@ -346,56 +467,34 @@ class Supervised:
         )
         try:
             self.page.reset()
-            self._spawned = self._site.spawner.spawn(self.config, around)
+            self._spawned = self._kernel.spawn(self.config, around, self._record_path)
         except OSError as error:
             why = f"cannot start: {error.strerror or error}"
             self._events.append(machine.judge_spawn_failure(self.child, why))
             return
-        self._site.loop.watch(self._spawned.exec_fd, self._exec_decided)
-        self._site.loop.watch(self._spawned.pidfd, self._exited)
+        self._watch_process(self._spawned)
+
+    def _watch_process(self, spawned: Spawned) -> None:
+        if spawned.exec_fd >= 0:
+            self._site.loop.watch(spawned.exec_fd, self._exec_decided)
+        self._site.loop.watch(spawned.pidfd, self._exited)
 
     def _kill(self, signo: int, *, group: bool = False) -> None:
         if not self._spawned:
             return
         try:
             if group:
-                self._kill_group(signo)
-            signal.pidfd_send_signal(self._spawned.pidfd, signo)
+                self._kernel.signal_group(self._spawned.pid, signo)
+            self._kernel.send_signal(self._spawned.pidfd, signo)
         except ProcessLookupError:
             pass  # it has ended by itself; its exit is on its way
         except PermissionError:
             why = "it runs as another user"
             self._tell("not-sent", signal=process.signal_name(signo), pid=self.pid, why=why)
 
-    def _kill_group(self, signo: int) -> None:
-        assert self._spawned is not None
-        try:
-            os.killpg(self._spawned.pid, signo)
-        except (ProcessLookupError, PermissionError):
-            return  # before its setsid it has no group; and it may hold processes of other users
-
     def _capture(self, reason: str, crash: heartbeat.Crash | None, hang: events.HeartbeatLate | None) -> None:
         assert self._spawned is not None
-        request = self._request(reason, self._spawned.pid, crash=crash, hang=hang)
-        if self._spawned.pid in self._capturing_pids:
-            self._capture_waiting = request
-        else:
-            self._capture_now(request)
-
-    def _capture_now(self, request: dict[str, Any]) -> None:
-        self.snapshot_failure = ""
-        pid = request["pid"]
-        self._capturing_pids.add(pid)
-        outcome = Outcome(lambda: self._released(pid), self._report_known, self._snapshot_failed)
-        self._site.evidence.capture(request, outcome)
-
-    def _report_known(self, report: dict[str, Any]) -> None:
-        self.last_report = report
-        self._on_change(self)
-
-    def _snapshot_failed(self, why: str) -> None:
-        self.snapshot_failure = why
-        self._on_change(self)
+        self.snapshots.take(self._request(reason, self._spawned.pid, crash=crash, hang=hang))
 
     def _request(self, reason: str, pid: int, **what: Any) -> dict[str, Any]:
         if self.output:
@@ -420,7 +519,7 @@ class Supervised:
             self._look = None
         if self.child.state not in WATCHED or not self._spawned or self._spawned.exec_fd >= 0 or self._events:
             return
-        now_ns = clock.monotonic_ns()
+        now_ns = self._kernel.now_ns()
         page = self.page.read()
         intervals = self.config.policy.intervals
         memory = watchdog.remember(self._memory, page, now_ns)

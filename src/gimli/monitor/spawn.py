@@ -15,6 +15,7 @@ import signal
 
 from gimli import heartbeat
 from gimli.errors import GimliError
+from gimli.monitor.spawned import Spawned
 from gimli.value import value
 
 TYPE_CHECKING = False
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
 _LIBRARY = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_lib", "libgimli_monitor.so"
 )
-
-
-@value
-class Spawned:
-    """A process between fork and exec."""
-
-    pid: int
-    pidfd: int
-    exec_fd: int
-    """Readable when exec is decided: end of file is success, else the error as text."""
 
 
 @value
@@ -104,6 +95,8 @@ class _Told(ctypes.Structure):
         ("output", ctypes.c_char_p),
         ("page_fd", ctypes.c_int),
         ("status_fd", ctypes.c_int),
+        ("record_fd", ctypes.c_int),
+        ("boot_id", ctypes.c_char_p),
         ("descriptors_soft", ctypes.c_ulong),
         ("descriptors_hard", ctypes.c_ulong),
     )
@@ -115,8 +108,8 @@ class Spawner:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._gimli_spawn = library.gimli_spawn
 
-    def spawn(self, service: Service, around: Surroundings) -> Spawned:
-        """Fork, and let the child exec.
+    def spawn(self, service: Service, around: Surroundings, record_fd: int, boot_id: str) -> Spawned:
+        """Fork, and let the child write its run record and exec.
 
         Raises:
             OSError: no process could be made (EAGAIN, ENOMEM), or no descriptor.
@@ -131,6 +124,8 @@ class Spawner:
             _encoded(around.output_path),
             around.page_fd,
             status_fd,
+            record_fd,
+            boot_id.encode(),
             *(_unsigned(limit) for limit in around.descriptors),
         )
         try:

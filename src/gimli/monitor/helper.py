@@ -1,0 +1,162 @@
+"""How does the monitor have work done by a process of its own, without waiting for it?
+
+It hands over a request on standard input, reads one-line JSON messages, and learns how the process ended. One
+that takes too long is killed. A helper survives a takeover: it is a child, and its descriptors are inherited.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from gimli.monitor.loop import Loop
+
+    OnMessage = Callable[[dict[str, Any]], None]
+    OnEnd = Callable[[str], None]
+
+_COMPLAINT_BYTES = 2000
+
+
+class Helper:
+    """One helper process: its messages, and its end.
+
+    Args:
+        loop: the event loop.
+        on_message: called with each message.
+        on_end: called once, with words for what went wrong, or an empty text.
+    """
+
+    def __init__(self, loop: Loop, on_message: OnMessage, on_end: OnEnd) -> None:
+        self._loop = loop
+        self._on_message = on_message
+        self._on_end = on_end
+        self._received = b""
+        self._timed_out = False
+        self.pid = self._pidfd = self._out_fd = self._complaints_fd = -1
+
+    def start(self, command: tuple[str, ...], request: bytes, timeout_s: float) -> Helper:
+        """Start the process.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        self._complaints_fd = os.memfd_create("gimli-helper-stderr", os.MFD_CLOEXEC)
+        request_fd = os.memfd_create("gimli-request", os.MFD_CLOEXEC)
+        self._out_fd, helper_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _write_all(request_fd, request)
+            os.lseek(request_fd, 0, os.SEEK_SET)
+            os.set_blocking(helper_fd, True)
+            wiring = [
+                (os.POSIX_SPAWN_DUP2, request_fd, 0),
+                (os.POSIX_SPAWN_DUP2, helper_fd, 1),
+                (os.POSIX_SPAWN_DUP2, self._complaints_fd, 2),
+            ]
+            self.pid = os.posix_spawn(
+                command[0], command, os.environ, file_actions=wiring, setsigmask=(), setsid=True
+            )
+        except BaseException:
+            os.close(self._out_fd)
+            os.close(self._complaints_fd)
+            raise
+        finally:
+            os.close(request_fd)
+            os.close(helper_fd)
+        self._pidfd = os.pidfd_open(self.pid)
+        self._watch(self._loop.now_ns() + round(timeout_s * 1e9))
+        return self
+
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know; all ``_fd`` must be inherited."""
+        return {
+            "pid": self.pid,
+            "pidfd": self._pidfd,
+            "out_fd": self._out_fd,
+            "complaints_fd": self._complaints_fd,
+            "received": self._received.decode("latin-1"),
+            "timed_out": self._timed_out,
+            "deadline_ns": self._deadline.at_ns,
+        }
+
+    def descriptors(self) -> list[int]:
+        """Those that the next image of the monitor must inherit."""
+        return [self._pidfd, self._out_fd, self._complaints_fd]
+
+    def restore(self, packed: dict[str, Any]) -> Helper:
+        """Go on with a process that the image before has started."""
+        self.pid, self._pidfd = packed["pid"], packed["pidfd"]
+        self._out_fd, self._complaints_fd = packed["out_fd"], packed["complaints_fd"]
+        self._received = packed["received"].encode("latin-1")
+        self._timed_out = packed["timed_out"]
+        self._watch(packed["deadline_ns"])
+        return self
+
+    def kill(self) -> None:
+        """Nobody waits for it any more. Its end is told all the same."""
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _watch(self, deadline_ns: int) -> None:
+        self._loop.watch(self._out_fd, self._readable)
+        self._loop.watch(self._pidfd, self._ended)
+        self._deadline = self._loop.at(deadline_ns, self._expire)
+
+    def _readable(self, _: int) -> None:
+        while True:
+            try:
+                data = os.read(self._out_fd, 65_536)
+            except BlockingIOError:
+                return
+            if not data:
+                self._loop.forget(self._out_fd)
+                return
+            *lines, self._received = (self._received + data).split(b"\n")
+            for line in lines:
+                if message := parse_message(line):
+                    self._on_message(message)
+
+    def _expire(self) -> None:
+        self._timed_out = True
+        self.kill()
+
+    def _ended(self, _: int) -> None:
+        self._readable(0)
+        self._loop.forget(self._out_fd)
+        self._loop.forget(self._pidfd)
+        self._deadline.cancel()
+        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        complaint = os.pread(self._complaints_fd, _COMPLAINT_BYTES, self._complaint_start())
+        for fd in self.descriptors():
+            os.close(fd)
+        self._on_end(self._describe_end(ended, complaint.decode(errors="replace").strip()))
+
+    def _complaint_start(self) -> int:
+        return max(0, os.fstat(self._complaints_fd).st_size - _COMPLAINT_BYTES)
+
+    def _describe_end(self, ended: os.waitid_result | None, complaint: str) -> str:
+        if self._timed_out:
+            return "it took too long and was killed"
+        if ended is None or ended.si_status == 0:
+            return ""
+        how = "exit" if ended.si_code == os.CLD_EXITED else "signal"
+        return f"it ended by {how} {ended.si_status}" + (f": {complaint}" if complaint else "")
+
+
+def parse_message(line: bytes) -> dict[str, Any] | None:
+    """A helper's message, or None: a library in it may print something of its own."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,209 @@
+"""What does a service ask of the kernel? Every call that acts on a process or learns of one.
+
+The services, their adoption and their takeover see processes through this class alone, so that the simulator
+(tests/simulation) can run the same code on a kernel of its own, fail every call and kill the monitor
+between any two of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import struct
+import time
+
+from gimli import clock, heartbeat, process
+from gimli.monitor import records
+from gimli.monitor.output import Output
+from gimli.process import ExitStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gimli.monitor.config import Log, Service
+    from gimli.monitor.records import Record
+    from gimli.monitor.spawn import Spawner, Surroundings
+    from gimli.monitor.spawned import Spawned
+    from gimli.process import ProcessId
+
+_PIDFD_INFO_BYTES = 64  # struct pidfd_info, PIDFD_INFO_SIZE_VER0
+_PIDFD_EXIT_CODE_OFFSET = 60
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_BYTES << 16 | 0xFF << 8 | 11
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_STATUS_BYTES_MAX = 1000
+
+
+class Kernel:
+    """The real one.
+
+    Args:
+        spawner: starts programs.
+    """
+
+    def __init__(self, spawner: Spawner) -> None:
+        self._spawner = spawner
+        self.boot_id = _read_text(_BOOT_ID)
+
+    now_ns = staticmethod(clock.monotonic_ns)
+
+    # Starting.
+
+    def spawn(self, service: Service, around: Surroundings, record_path: str) -> Spawned:
+        """Fork, and let the child record itself and exec.
+
+        Raises:
+            OSError: no process, no descriptor, or no run record could be made.
+        """
+        record_fd = records.begin_start(record_path)
+        try:
+            return self._spawner.spawn(service, around, record_fd, self.boot_id)
+        finally:
+            os.close(record_fd)
+
+    def exec_failure(self, exec_fd: int) -> str:
+        """Why there was no exec; empty when there was."""
+        return os.read(exec_fd, _STATUS_BYTES_MAX).decode(errors="replace")
+
+    # Finding again.
+
+    def read_record(self, path: str) -> Record:
+        """A service's run record."""
+        try:
+            return records.read_record(path)
+        except OSError:
+            return records.Record("damaged")
+
+    def records_in(self, instance_dir: str) -> dict[str, str]:
+        """The paths of run records, by service."""
+        names = (name for name in os.listdir(instance_dir) if name.endswith(".run"))
+        return {name.removesuffix(".run"): os.path.join(instance_dir, name) for name in names}
+
+    def command_line(self, pid: int) -> list[str]:
+        """The arguments of a process."""
+        return process.command_line(pid) or ["?"]
+
+    def write_down(self, path: str) -> None:
+        """Record that the service does not run."""
+        records.write_down(path)
+
+    def identify(self, pid: int) -> ProcessId | None:
+        """The process that has this pid now, unless it has ended."""
+        return None if process.state_of(pid) in {"Z", "X"} else process.identify(pid)
+
+    def started_ns(self, living: ProcessId) -> int:
+        """When a process was started, on CLOCK_MONOTONIC."""
+        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.now_ns()
+        return living.start_ticks * clock.NANOSECONDS // os.sysconf("SC_CLK_TCK") - asleep_ns
+
+    def marked(self, bell_path: str) -> dict[str, list[ProcessId]]:
+        """Session leaders that were started by a monitor with this bell, by the name of their service."""
+        found: dict[str, list[ProcessId]] = {}
+        for pid in process.all_pids():
+            marks = process.environment(pid)
+            if marks.get(heartbeat.ENV_BELL) != bell_path or not process.is_session_leader(pid):
+                continue
+            if living := self.identify(pid):
+                found.setdefault(marks.get(heartbeat.ENV_SERVICE, ""), []).append(living)
+        return found
+
+    def pidfd_of(self, wanted: ProcessId) -> int | None:
+        """A pidfd of exactly this process; None when it has ended."""
+        try:
+            pidfd = os.pidfd_open(wanted.pid)
+        except OSError:
+            return None
+        # The descriptor names one process for ever; so its start is looked at after it was opened.
+        if self.identify(wanted.pid) == wanted:
+            return pidfd
+        os.close(pidfd)
+        return None
+
+    # Acting.
+
+    def send_signal(self, pidfd: int, signo: int) -> None:
+        """Signal one process.
+
+        Raises:
+            ProcessLookupError, PermissionError: it has ended; it is not ours to signal.
+        """
+        signal.pidfd_send_signal(pidfd, signo)
+
+    def signal_group(self, pid: int, signo: int) -> None:
+        """Signal a process group; one that is not there, or holds others' processes, is no error."""
+        try:
+            os.killpg(pid, signo)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    # Ends.
+
+    def collect(self, pidfd: int) -> ExitStatus:
+        """Reap a child that has ended, or is about to."""
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        assert ended is not None
+        return ExitStatus.from_waitid(ended.si_code, ended.si_status)
+
+    def status_of_stranger(self, pid: int, pidfd: int) -> ExitStatus | None:
+        """How an adopted process ended, which is somebody else's child; None when that cannot be known yet.
+
+        While nobody has reaped it, /proc/PID/stat shows its status; after that the pidfd knows it (since
+        Linux 6.15).
+        """
+        try:
+            # It is ours after all where this process is the init or the subreaper that it was left to.
+            if ended := os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG):
+                return ExitStatus.from_waitid(ended.si_code, ended.si_status)
+        except ChildProcessError:
+            pass
+        status = process.zombie_status(pid)
+        if status is None:
+            status = _reaped_status(pidfd)
+        return None if status is None else ExitStatus.from_wait_status(status)
+
+    def is_stopped_child(self, pidfd: int) -> bool:
+        """Whether a child has stopped since this was asked last."""
+        try:
+            return os.waitid(os.P_PIDFD, pidfd, os.WSTOPPED | os.WNOHANG) is not None
+        except ChildProcessError:
+            return False  # it has ended, and cannot stop any more; its exit is on its way
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    # Files of a service.
+
+    def open_page(self, path: str, fd: int | None) -> heartbeat.PageFile:
+        """A service's heartbeat page; ``fd`` is the open one after a takeover."""
+        return heartbeat.PageFile(path, fd)
+
+    def open_output(self, path: str, log: Log, fd: int | None, on_loss: Callable[[], None]) -> Output:
+        """A service's output; ``fd`` is its open FIFO after a takeover."""
+        return Output(path, log, on_loss, fd)
+
+
+def _reaped_status(pidfd: int) -> int | None:
+    """The exit status kept by a pidfd after the process was reaped.
+
+    Source: include/uapi/linux/pidfd.h, PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15.
+    """
+    info = bytearray(_PIDFD_INFO_BYTES)
+    struct.pack_into("<Q", info, 0, _PIDFD_INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    (mask,) = struct.unpack_from("<Q", info)
+    (exit_code,) = struct.unpack_from("<i", info, _PIDFD_EXIT_CODE_OFFSET)
+    return int(exit_code) if mask & _PIDFD_INFO_EXIT else None
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"

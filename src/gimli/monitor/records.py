@@ -1,0 +1,123 @@
+"""Who runs? A service's run record, written so that one copy stays one copy whoever is killed when.
+
+    monitor: lock, "starting" --fork--> child: "running PID START BOOT", unlock, exec
+    monitor: the child has ended: "down"
+
+The child writes its own line, because a monitor that is killed right after its fork has no time to; and the
+lock is shared with the child by the fork, so that a new monitor which gets it knows that whatever could have
+been started has written. Anything else that stands in a record is damage, and is treated as "perhaps it
+runs". Parsing is pure; the file is handled here too, since its order of steps is the point.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+
+from gimli.process import ProcessId
+from gimli.value import value
+
+RECORD_BYTES = 128
+"""As in libgimli/spawn.c: one write replaces the whole of it."""
+_LOCK_TRIES = 200
+_LOCK_TRY_S = 0.01
+_RUNNING = re.compile(rb"running (\d{1,10}) (\d{1,20}) ([0-9a-f-]{1,40}) *\n")
+
+
+@value
+class Record:
+    """What a record says: ``down``, ``starting``, ``running`` or ``damaged``; absent is ``missing``."""
+
+    kind: str
+    process: ProcessId | None = None
+    """Of one that is running: who."""
+    boot_id: str = ""
+
+
+def parse_record(raw: bytes | None) -> Record:
+    """Read a record. Any bytes give a value.
+
+    Args:
+        raw: the file's content; None: there is no file.
+    """
+    if raw is None:
+        return Record("missing")
+    for kind in ("down", "starting"):
+        if raw == format_record(kind):
+            return Record(kind)
+    match = _RUNNING.fullmatch(raw)
+    # Start 0 is a child that could not read /proc; no pid above 2^22 exists.
+    if len(raw) != RECORD_BYTES or not match or not 0 < int(match[1]) <= 2**22 or not int(match[2]):
+        return Record("damaged")
+    return Record("running", ProcessId(int(match[1]), int(match[2])), match[3].decode())
+
+
+def format_record(text: str) -> bytes:
+    """A record that says ``text``, at its full length."""
+    assert len(text) < RECORD_BYTES
+    return text.encode().ljust(RECORD_BYTES - 1) + b"\n"
+
+
+def read_record(path: str) -> Record:
+    """The record at ``path``, after waiting for a child that is about to write it.
+
+    A child that does not get there (somebody has stopped it just then) counts as damage.
+
+    Raises:
+        OSError: there is a file, and it cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return Record("missing")
+    try:
+        return parse_record(os.pread(fd, RECORD_BYTES + 1, 0)) if _lock(fd) else Record("damaged")
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    for _try in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_TRY_S)
+        else:
+            return True
+    return False
+
+
+def begin_start(path: str) -> int:
+    """Write ``starting``, and hold the lock.
+
+    Returns:
+        The descriptor to fork with. Closing it in the monitor leaves the lock with the child.
+
+    Raises:
+        OSError: the record cannot be written; then nothing must be started.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.ftruncate(fd, RECORD_BYTES)
+        os.pwrite(fd, format_record("starting"), 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def write_down(path: str) -> None:
+    """The child has ended. Not being able to say so is harmless: its pid and start time name nobody."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        os.pwrite(fd, format_record("down"), 0)
+    except OSError:
+        return
+    finally:
+        os.close(fd)

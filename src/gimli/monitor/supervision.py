@@ -1,0 +1,168 @@
+"""Which services does a monitor hold, from its first moment to its last?
+
+    begin: adopt what a dead monitor left, start the rest    restore: go on after a takeover
+    reconfigure by difference: new ones start, those that are gone stop, the others go on
+    shut down: TERM, the stop interval, KILL
+
+It knows services and their site; signals, sockets and the takeover itself are the monitor's (``runtime``).
+"""
+
+from __future__ import annotations
+
+import os
+
+from gimli.monitor import config, events
+from gimli.monitor.child import LIVE, State
+from gimli.monitor.service import Supervised
+from gimli.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from gimli.monitor.service import Site
+    from gimli.process import ProcessId
+
+
+class Supervision:
+    """The services of one monitor.
+
+    Args:
+        told: the configuration.
+        site: what they share.
+        on_change: called after each change of a service.
+        packed: what :meth:`pack` has made, in the image before this one.
+    """
+
+    def __init__(
+        self,
+        told: config.Monitor,
+        site: Site,
+        on_change: Callable[[], None],
+        packed: dict[str, Any] | None = None,
+    ) -> None:
+        self.services: dict[str, Supervised] = {}
+        self.is_ending = False
+        self._is_hasty = False
+        self._retired: set[str] = set()
+        self._told = told
+        self._site = site
+        self._on_change = on_change
+        if packed is None:
+            for made in told.services:
+                self._add(made)
+        else:
+            self._restore(packed)
+
+    def begin(self) -> None:
+        """Adopt the instances that live, and start the others."""
+        records = self._site.kernel.records_in(self._site.instance_dir)
+        known = {name: self._site.kernel.read_record(path) for name, path in records.items()}
+        unsure = any(
+            name not in known or known[name].kind in {"missing", "damaged"} for name in self.services
+        )
+        marked = self._site.kernel.marked(self._site.bell_path) if unsure else {}
+        for service in tuple(self.services.values()):
+            service.find_survivor(marked)
+        for name in sorted((known.keys() | marked.keys()) - self.services.keys()):
+            self._stop_leftover(name, marked)
+        for service in tuple(self.services.values()):
+            if service.config.autostart and service.pid is None and not service.is_uncertain:
+                service.handle(events.StartWanted())
+
+    def shut_down(self, because: str) -> None:
+        """Stop every service. Asked a second time: without waiting for the stop intervals."""
+        self._is_hasty = self.is_ending
+        event = events.StopExpired() if self._is_hasty else events.StopWanted(because)
+        self.is_ending = True
+        for service in tuple(self.services.values()):
+            service.handle(event)
+
+    def is_over(self) -> bool:
+        """Nothing is left to hold. Asked after every round: it must not look at many services then."""
+        if not self.is_ending and not self._told.foreground:
+            return False
+        states = {service.child.state for service in self.services.values()}
+        if self.is_ending:
+            return not states & LIVE and not self._site.evidence.is_capturing
+        return states <= {State.DOWN, State.FAILED} and self._site.evidence.is_idle
+
+    def exit_status(self) -> int:
+        """Of ``gimli run`` the program's own; else 0."""
+        if not self._told.foreground:
+            return 0
+        child = next(iter(self.services.values())).child
+        if child.last_status is not None:
+            return child.last_status.shell_status
+        return 127 if child.state is State.FAILED else 0
+
+    def close(self) -> None:
+        """Release everything."""
+        for service in self.services.values():
+            service.close()
+
+    def pack(self) -> dict[str, Any]:
+        """What the next image of the monitor must know."""
+        return {
+            "services": [service.pack() for service in self.services.values()],
+            "is_ending": self.is_ending,
+            "is_hasty": self._is_hasty,
+            "retired": sorted(self._retired),
+        }
+
+    def descriptors(self) -> list[int]:
+        """Those that the next image of the monitor must inherit."""
+        return [fd for service in self.services.values() for fd in service.descriptors()]
+
+    def _restore(self, packed: dict[str, Any]) -> None:
+        self.is_ending = packed["is_ending"]
+        self._is_hasty = packed["is_hasty"]
+        wanted = {made.name: made for made in self._told.services}
+        for item in packed["services"]:
+            before = config.unpack_service(item["config"])
+            self._add(wanted.pop(before.name, before), item)
+        self._added = list(wanted)
+        for made in wanted.values():
+            self._add(made)
+        self._retired = self.services.keys() - {made.name for made in self._told.services}
+
+    def resume(self) -> None:
+        """After :meth:`_restore`, when everything stands: what has changed takes effect."""
+        for service in tuple(self.services.values()):
+            if service.config.name in self._retired:
+                service.retire()
+            service.resume()
+        for name in self._added:
+            self.services[name].find_survivor({})
+            if self.services[name].config.autostart and not self.is_ending:
+                self.services[name].start()
+
+    def _add(self, made: config.Service, packed: dict[str, Any] | None = None) -> Supervised:
+        service = Supervised(made, self._site, self._changed, packed)
+        self.services[made.name] = service
+        return service
+
+    def _stop_leftover(self, name: str, marked: dict[str, list[ProcessId]]) -> None:
+        """The dead monitor held a service of another name: it must not run on with nobody to watch it."""
+        log = config.Log(os.path.join(self._told.state_dir, "logs", f"{name}.log"))
+        made = config.Service(name, ("?",), log, autostart=False)
+        service = Supervised(made, self._site, self._changed)
+        service.find_survivor(marked)
+        if service.pid is None:
+            service.close()
+            return
+        service.config = replace(made, command=tuple(self._site.kernel.command_line(service.pid)))
+        self.services[name] = service
+        self._retired.add(name)
+        service.retire()
+
+    def _changed(self, service: Supervised) -> None:
+        if self._is_hasty and service.child.state is State.STOPPING:
+            service.handle(events.StopExpired())  # it was captured when haste was asked for
+        name = service.config.name
+        if name in self._retired and name in self.services and service.child.state not in LIVE:
+            self._retired.discard(name)
+            del self.services[name]
+            service.close()
+        self._on_change()
