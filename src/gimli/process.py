@@ -153,8 +153,21 @@ def zombie_status(pid: int) -> int | None:
 
 def is_session_leader(pid: int) -> bool:
     """Whether a process leads its session, as every service does."""
+    return session_of(pid) == pid
+
+
+def session_of(pid: int) -> int | None:
+    """The session that a process is in; None when it is gone."""
     stat = _read(f"/proc/{pid}/stat")
-    return bool(stat) and int(parse_stat(stat)[3]) == pid
+    return int(parse_stat(stat)[3]) if stat else None
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process's main thread, zombies included.
+
+    Source: proc(5), /proc/PID/task/TID/children.
+    """
+    return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()]
 
 
 def all_pids() -> list[int]:

@@ -14,6 +14,7 @@ from gimli import heartbeat
 from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.monitor import config, events
+from gimli.monitor.cgroups import Cgroups
 from gimli.monitor.child import State
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.kernel import Kernel
@@ -33,7 +34,7 @@ class Held:
         self.journal = Journal(os.path.join(directory, "journal"))
         limit = raise_descriptor_limit()
         site = Site(
-            Kernel(load_spawner()),
+            Kernel(load_spawner(), Cgroups(None)),
             self.loop,
             self.journal,
             Evidence(self.loop, self.journal, ("/bin/false",), ()),

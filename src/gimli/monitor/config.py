@@ -84,6 +84,8 @@ class Service:
     preload: bool = True
     inherit_stdin: bool = False
     autostart: bool = True
+    leave_leftovers: bool = False
+    """Leave alone what its main process leaves behind when it ends."""
 
 
 @value

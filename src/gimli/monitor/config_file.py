@@ -166,6 +166,7 @@ class _Reading:
             environment=found.get("environment", ()),
             preload=found.get("preload", True),
             autostart=found.get("autostart", True),
+            leave_leftovers=found.get("kill") == "main",
         )
 
     def _problem(self, keys: tuple[str, ...], expected: str) -> None:
@@ -244,11 +245,14 @@ def _duration(key: str) -> Callable[[Any, str], float]:
 
 
 def _restart(written: Any, _: str) -> config.Restart:
-    try:
-        return config.Restart(written)
-    except ValueError:
-        allowed = ", ".join(f'"{item.value}"' for item in config.Restart)
-        raise UsageError(f"expected one of {allowed}, got {written!r}") from None
+    return config.Restart(_one_of(written, tuple(item.value for item in config.Restart)))
+
+
+def _one_of(written: Any, allowed: tuple[str, ...]) -> str:
+    if written not in allowed:
+        listed = ", ".join(f'"{item}"' for item in allowed)
+        raise UsageError(f"expected one of {listed}, got {written!r}")
+    return str(written)
 
 
 def parse_backoff(written: Any, where: str) -> config.Backoff:
@@ -331,4 +335,5 @@ _PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "log": _log,
     "preload": _switch,
     "autostart": _switch,
+    "kill": lambda written, _: _one_of(written, ("tree", "main")),
 }

@@ -102,6 +102,7 @@ class Helper:
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _watch(self, deadline_ns: int) -> None:
+        self._loop.children.add(self.pid)
         self._loop.watch(self._out_fd, self._readable)
         self._loop.watch(self._pidfd, self._ended)
         self._deadline = self._loop.at(deadline_ns, self._expire)
@@ -130,6 +131,7 @@ class Helper:
         self._loop.forget(self._pidfd)
         self._deadline.cancel()
         ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        self._loop.children.discard(self.pid)
         complaint = os.pread(self._complaints_fd, _COMPLAINT_BYTES, self._complaint_start())
         for fd in self.descriptors():
             os.close(fd)

@@ -15,6 +15,7 @@ import time
 
 from gimli import clock, heartbeat, process
 from gimli.monitor import records
+from gimli.monitor.leftovers import find_leftovers
 from gimli.monitor.output import Output
 from gimli.process import ExitStatus
 
@@ -22,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gimli.monitor.cgroups import Cgroups
     from gimli.monitor.config import Log, Service
     from gimli.monitor.records import Record
     from gimli.monitor.spawn import Spawner, Surroundings
@@ -41,10 +43,12 @@ class Kernel:
 
     Args:
         spawner: starts programs.
+        cgroups: the services' control groups.
     """
 
-    def __init__(self, spawner: Spawner) -> None:
+    def __init__(self, spawner: Spawner, cgroups: Cgroups) -> None:
         self._spawner = spawner
+        self._cgroups = cgroups
         self.boot_id = _read_text(_BOOT_ID)
 
     now_ns = staticmethod(clock.monotonic_ns)
@@ -58,10 +62,15 @@ class Kernel:
             OSError: no process, no descriptor, or no run record could be made.
         """
         record_fd = records.begin_start(record_path)
+        cgroup_fd = self._cgroups.open_group(service.name)
         try:
-            return self._spawner.spawn(service, around, record_fd, self.boot_id)
+            return self._spawner.spawn(
+                service, around, record_fd=record_fd, cgroup_fd=cgroup_fd, boot_id=self.boot_id
+            )
         finally:
             os.close(record_fd)
+            if cgroup_fd >= 0:
+                os.close(cgroup_fd)
 
     def exec_failure(self, exec_fd: int) -> str:
         """Why there was no exec; empty when there was."""
@@ -162,6 +171,16 @@ class Kernel:
         if status is None:
             status = _reaped_status(pidfd)
         return None if status is None else ExitStatus.from_wait_status(status)
+
+    def leftovers(
+        self, service: str, leader: int, bell_path: str, expected: set[int] | None
+    ) -> list[ProcessId]:
+        """What a main process that has ended left running; see ``leftovers.find_leftovers``."""
+        return find_leftovers(self._cgroups.members(service), leader, service, bell_path, expected)
+
+    def remove_group(self, service: str) -> None:
+        """Remove the control group of a service that does not run."""
+        self._cgroups.remove(service)
 
     def is_stopped_child(self, pidfd: int) -> bool:
         """Whether a child has stopped since this was asked last."""

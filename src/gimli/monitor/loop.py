@@ -50,6 +50,8 @@ class Loop:
     now_ns = staticmethod(clock.monotonic_ns)
 
     def __init__(self) -> None:
+        self.children: set[int] = set()
+        """Pids of children whose end a callback collects: nobody else may reap them."""
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._deadlines: list[Deadline] = []

@@ -33,16 +33,20 @@ def unpack_child(packed: dict[str, Any], policy: Policy) -> Child:
     Raises:
         KeyError, ValueError, TypeError: it was packed by a version too different from this one.
     """
-    status = packed["last_status"]
     return Child(
         **packed
         | {
             "policy": policy,
             "state": State(packed["state"]),
             "wish": Wish(packed["wish"]),
-            "last_status": None if status is None else ExitStatus(**status),
+            "last_status": unpack_status(packed["last_status"]),
         }
     )
+
+
+def unpack_status(packed: dict[str, Any] | None) -> ExitStatus | None:
+    """How a process ended."""
+    return None if packed is None else ExitStatus(**packed)
 
 
 def unpack_memory(packed: dict[str, Any]) -> Memory:

@@ -19,14 +19,16 @@ from gimli import clock, paths, process
 from gimli.control.server import Server, listen
 from gimli.errors import AlreadyRunning, StoreError
 from gimli.journal import Journal
+from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
+from gimli.monitor.reaper import become_subreaper, reap_strangers
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site
-from gimli.monitor.signals import Received, SignalReader, describe_sender
+from gimli.monitor.signals import FORWARDED_BY_INIT, Received, SignalReader, describe_sender
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.monitor.supervision import Supervision
@@ -87,6 +89,8 @@ class Monitor:
             if packed
             else listen(bell_path, socket.SOCK_DGRAM, mode=0o666)
         )
+        self._cgroups = find_cgroups(told.instance, told.instance_dir)
+        become_subreaper()
         self._signals = SignalReader()
         self._internal_errors: int = before.get("internal_errors", 0)
         self.takeover = Takeover(self)
@@ -96,7 +100,7 @@ class Monitor:
         self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
         self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
         site = Site(
-            Kernel(load_spawner()),
+            Kernel(load_spawner(), self._cgroups),
             self.loop,
             self.journal,
             self.evidence,
@@ -282,8 +286,13 @@ class Monitor:
             if received.signo == signal.SIGCHLD:
                 for service in self.services.values():
                     service.stopped_itself()
+                self._reap()
             else:
                 self._act_on(received)
+
+    def _reap(self) -> None:
+        if reap_strangers(self.loop.children):
+            self.loop.after(0.0, self._reap)  # behind one that this round, or the next, collects
 
     def _act_on(self, received: Received) -> None:
         service = next((item for item in self.services.values() if item.pid == received.pid), None)
@@ -294,6 +303,10 @@ class Monitor:
         self.journal.record("signal", signal=name, sender=describe_sender(received))
         if received.signo == signal.SIGUSR2 and service:
             service.crash_signalled()
+        elif received.signo in FORWARDED_BY_INIT and os.getpid() == 1:
+            # In a container the monitor is who is signalled, and its program is who is meant.
+            for each in self.services.values():
+                each.send_signal(received.signo, because=f"the monitor, which is pid 1, received {name}")
         elif received.signo in _ENDING:
             self.shut_down(f"the monitor received {name}")
         elif received.signo == signal.SIGHUP:
@@ -316,7 +329,8 @@ class Monitor:
     def _close(self) -> None:
         self.supervision.close()
         self._bell.close()
-        for name in (BELL_NAME, LOCK_NAME):
+        self._cgroups.close()
+        for name in (BELL_NAME, LOCK_NAME, CGROUP_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
         os.close(self._lock_fd)
         # Last: who waits for our end, as `gimli down` does, may start the next monitor at once.

@@ -11,7 +11,7 @@ from collections import deque
 
 from gimli import heartbeat, process
 from gimli.monitor import actions, adoption, events, machine, packing, spawn, watchdog
-from gimli.monitor.child import Child, State
+from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.request import capture_request
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HANGUP = 0x10  # EPOLLHUP
 _REAPER_PATIENCE_S = 1.0
+_KILL_PATIENCE_S = 2.0
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
@@ -95,6 +96,15 @@ class Supervised:
         self._answered_request = 0
         self._page_was_intact = True
         self._asked_by_signal = False
+        self._ended_with: ExitStatus | None = None
+        """How the main process ended, while what it has left behind is being stopped."""
+        self._leftovers: dict[int, int] = {}
+        """Their pidfds by pid."""
+        self._leader = 0
+        self._was_adopted = False
+        self._patience: Deadline | None = None
+        self.start_waits = False
+        """It is to be started as soon as what a dead monitor's instance left behind is gone."""
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
         self._events: deque[events.Event] = deque()
@@ -127,6 +137,9 @@ class Supervised:
             case adoption.Start(because=because):
                 if record.process:
                     self._tell("ended-unseen", pid=record.process.pid, why=because)
+                    self._leader, self._was_adopted = record.process.pid, True
+                    # What it left behind must not meet the next instance.
+                    self._clear_leftovers()
 
     def _adopt(self, found: ProcessId) -> None:
         pidfd = self._kernel.pidfd_of(found)
@@ -143,7 +156,9 @@ class Supervised:
         """It is wanted up. Where a copy may still run, that is looked at once more."""
         if self.is_uncertain:
             self.find_survivor(self._kernel.marked(self._site.bell_path))
-        if not self.is_uncertain:
+        if self._leftovers and not self._spawned and self._ended_with is None:
+            self.start_waits = True
+        elif not self.is_uncertain and not self._spawned:
             self.handle(events.StartWanted())
 
     def pack(self) -> dict[str, Any]:
@@ -163,6 +178,10 @@ class Supervised:
             "page_was_intact": self._page_was_intact,
             "asked_by_signal": self._asked_by_signal,
             "is_uncertain": self.is_uncertain,
+            "leader": self._leader,
+            "was_adopted": self._was_adopted,
+            "ended_with": plain(self._ended_with),
+            "start_waits": self.start_waits,
         }
 
     def descriptors(self) -> list[int]:
@@ -183,6 +202,9 @@ class Supervised:
         self._page_was_intact = packed["page_was_intact"]
         self._asked_by_signal = packed["asked_by_signal"]
         self.is_uncertain = packed["is_uncertain"]
+        self._leader, self._was_adopted = packed["leader"], packed["was_adopted"]
+        self._ended_with = packing.unpack_status(packed["ended_with"])
+        self.start_waits = packed["start_waits"]
         if self._spawned:
             self._watch_process(self._spawned)
         for name, at_ns in packed["timers"].items():
@@ -190,6 +212,8 @@ class Supervised:
 
     def resume(self) -> None:
         """After a takeover, with all services there: see what has happened meanwhile."""
+        if self._ended_with or self.start_waits:
+            self._clear_leftovers()
         self.look_at_page()
         self._watch()
 
@@ -202,6 +226,8 @@ class Supervised:
 
     def handle(self, event: events.Event) -> None:
         """Let the machine take an event; events that its actions cause follow in order."""
+        if isinstance(event, events.StopWanted):
+            self.start_waits = False
         self._events.append(event)
         if len(self._events) > 1:
             return
@@ -266,9 +292,9 @@ class Supervised:
         self.page.set_running(self.page.read().ticks + 1, self._kernel.now_ns())
         self.look_at_page()
 
-    def send_signal(self, signo: int) -> None:
-        """A signal that the operator asked for."""
-        self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because="the operator asked")
+    def send_signal(self, signo: int, *, because: str = "the operator asked") -> None:
+        """A signal that does not come from the machine."""
+        self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because=because)
         self._kill(signo)
 
     @property
@@ -353,6 +379,7 @@ class Supervised:
         if why:
             self._kernel.collect(spawned.pidfd)
             self._collected()
+            self._kernel.write_down(self._record_path)
             self.handle(machine.judge_spawn_failure(self.child, why))
             return
         self.handle(events.Executed(spawned.pid))
@@ -384,19 +411,88 @@ class Supervised:
             self._ended(ExitStatus())
 
     def _ended(self, status: ExitStatus) -> None:
+        """The main process has ended. The service has when nothing that it left behind runs any more."""
+        assert self._spawned is not None
+        self._leader, self._was_adopted = self._spawned.pid, self._spawned.adopted
         self._collected()
-        self.handle(machine.judge_end(self.child, status))
+        self._ended_with = status
+        self._clear_leftovers()
+
+    def _clear_leftovers(self) -> None:
+        """Stop what is left: with TERM and the rest of the stop interval in an orderly stop, else by KILL."""
+        is_orderly = self.child.state is State.STOPPING and self.child.wish is not Wish.UP
+        signo = process.Signals.SIGTERM if is_orderly else process.Signals.SIGKILL
+        found = [left for left in self._find_leftovers() if left.pid not in self._leftovers]
+        told = []
+        for left in found:
+            pidfd = self._kernel.pidfd_of(left)
+            if pidfd is not None:
+                self._hold_leftover(left.pid, pidfd)
+                told.append(left.pid)
+        if told:
+            self._tell("leftovers", pids=told, signal=process.signal_name(signo))
+            self._signal_leftovers(signo)
+        if not self._leftovers:
+            self._tree_ended()
+
+    def _find_leftovers(self) -> list[ProcessId]:
+        if self.config.leave_leftovers:
+            return []
+        expected = None if self._was_adopted else self._site.loop.children
+        return self._kernel.leftovers(self.config.name, self._leader, self._site.bell_path, expected)
+
+    def _hold_leftover(self, pid: int, pidfd: int) -> None:
+        self._leftovers[pid] = pidfd
+        self._site.loop.watch(pidfd, lambda _: self._leftover_ended(pid))
+
+    def _leftover_ended(self, pid: int) -> None:
+        self._drop_leftover(pid)
+        if not self._leftovers:
+            self._clear_leftovers()  # it may have forked
+
+    def _drop_leftover(self, pid: int) -> None:
+        pidfd = self._leftovers.pop(pid)
+        self._site.loop.forget(pidfd)
+        self._kernel.close(pidfd)
+
+    def _signal_leftovers(self, signo: int) -> None:
+        for pidfd in self._leftovers.values():
+            try:
+                self._kernel.send_signal(pidfd, signo)
+            except (ProcessLookupError, PermissionError):
+                continue
+        if signo == process.Signals.SIGKILL and self._patience is None:
+            self._patience = self._site.loop.after(_KILL_PATIENCE_S, self._give_up_on_leftovers)
+
+    def _give_up_on_leftovers(self) -> None:
+        """Not even KILL ends what hangs in the kernel; the next instance need not wait for it."""
+        self._tell("leftovers-remain", pids=list(self._leftovers), why="KILL does not end them")
+        self._tree_ended()
+
+    def _tree_ended(self) -> None:
+        for pid in tuple(self._leftovers):
+            self._drop_leftover(pid)
+        if self._patience:
+            self._patience.cancel()
+            self._patience = None
+        status, self._ended_with = self._ended_with, None
+        self._kernel.write_down(self._record_path)
+        self._down_since_ns = self._kernel.now_ns()
+        if self.output:
+            self.output.drain()
+        if status is not None:
+            self.handle(machine.judge_end(self.child, status))
+        elif self.start_waits:
+            self.start_waits = False
+            self.handle(events.StartWanted())
 
     def _collected(self) -> None:
         """Forget the process that has ended."""
         assert self._spawned is not None
         self._site.loop.forget(self._spawned.pidfd)
         self._kernel.close(self._spawned.pidfd)
+        self._site.loop.children.discard(self._spawned.pid)
         self._spawned = None
-        self._kernel.write_down(self._record_path)
-        self._down_since_ns = self._kernel.now_ns()
-        if self.output:
-            self.output.drain()
 
     def _released(self, pid: int) -> None:
         """No capture of ``pid`` is under way any more; it may be the service's, or already another one."""
@@ -475,12 +571,15 @@ class Supervised:
         self._watch_process(self._spawned)
 
     def _watch_process(self, spawned: Spawned) -> None:
+        if not spawned.adopted:
+            self._site.loop.children.add(spawned.pid)
         if spawned.exec_fd >= 0:
             self._site.loop.watch(spawned.exec_fd, self._exec_decided)
         self._site.loop.watch(spawned.pidfd, self._exited)
 
     def _kill(self, signo: int, *, group: bool = False) -> None:
         if not self._spawned:
+            self._signal_leftovers(signo)
             return
         try:
             if group:

@@ -27,7 +27,9 @@ HANDLED = (
     signal.SIGUSR2,
     signal.SIGCHLD,
     signal.SIGALRM,
+    signal.SIGWINCH,
 )
+FORWARDED_BY_INIT = frozenset({signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGALRM})
 _SIGINFO = struct.Struct("<IiiII108x")  # struct signalfd_siginfo: signo, errno, code, pid, uid
 _SFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _SIGSET_BYTES = 128  # sizeof(sigset_t) in glibc and musl

@@ -96,6 +96,7 @@ class _Told(ctypes.Structure):
         ("page_fd", ctypes.c_int),
         ("status_fd", ctypes.c_int),
         ("record_fd", ctypes.c_int),
+        ("cgroup_fd", ctypes.c_int),
         ("boot_id", ctypes.c_char_p),
         ("descriptors_soft", ctypes.c_ulong),
         ("descriptors_hard", ctypes.c_ulong),
@@ -108,7 +109,9 @@ class Spawner:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._gimli_spawn = library.gimli_spawn
 
-    def spawn(self, service: Service, around: Surroundings, record_fd: int, boot_id: str) -> Spawned:
+    def spawn(
+        self, service: Service, around: Surroundings, *, record_fd: int, cgroup_fd: int, boot_id: str
+    ) -> Spawned:
         """Fork, and let the child write its run record and exec.
 
         Raises:
@@ -125,6 +128,7 @@ class Spawner:
             around.page_fd,
             status_fd,
             record_fd,
+            cgroup_fd,
             boot_id.encode(),
             *(_unsigned(limit) for limit in around.descriptors),
         )

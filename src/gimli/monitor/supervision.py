@@ -68,8 +68,8 @@ class Supervision:
         for name in sorted((known.keys() | marked.keys()) - self.services.keys()):
             self._stop_leftover(name, marked)
         for service in tuple(self.services.values()):
-            if service.config.autostart and service.pid is None and not service.is_uncertain:
-                service.handle(events.StartWanted())
+            if service.config.autostart and not service.is_uncertain:
+                service.start()
 
     def shut_down(self, because: str) -> None:
         """Stop every service. Asked a second time: without waiting for the stop intervals."""
@@ -86,6 +86,8 @@ class Supervision:
         states = {service.child.state for service in self.services.values()}
         if self.is_ending:
             return not states & LIVE and not self._site.evidence.is_capturing
+        if any(service.start_waits for service in self.services.values()):
+            return False
         return states <= {State.DOWN, State.FAILED} and self._site.evidence.is_idle
 
     def exit_status(self) -> int:
@@ -101,6 +103,7 @@ class Supervision:
         """Release everything."""
         for service in self.services.values():
             service.close()
+            self._site.kernel.remove_group(service.config.name)
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know."""
@@ -165,4 +168,5 @@ class Supervision:
             self._retired.discard(name)
             del self.services[name]
             service.close()
+            self._site.kernel.remove_group(name)
         self._on_change()

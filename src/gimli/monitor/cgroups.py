@@ -1,0 +1,139 @@
+"""Which processes belong to a service, however they were forked?
+
+The kernel knows where each service has a control group of its own (cgroup v2): a process is born into its
+parent's, and leaves it for nothing it does. Where no group can be made (no cgroup v2, no permission, a
+container) the callers look at sessions and environments instead.
+
+    CGROUP OF THE MONITOR / gimli.INSTANCE.CHECKSUM / SERVICE
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+
+CGROUP_NAME = "cgroup"
+"""The file in the instance directory that says where they are: an adopting monitor may be born elsewhere."""
+
+
+class Cgroups:
+    """The control groups of one monitor's services.
+
+    Args:
+        root: the directory above them; None where there are none.
+    """
+
+    def __init__(self, root: str | None) -> None:
+        self._root = root
+
+    def open_group(self, service: str) -> int:
+        """A descriptor of a service's group, to be born into; -1 where there is none."""
+        if self._root is None:
+            return -1
+        path = os.path.join(self._root, service)
+        try:
+            if not os.path.isdir(path):
+                os.mkdir(path, 0o755)
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+
+    def members(self, service: str) -> list[int] | None:
+        """The processes of a service, also those of groups that they made below; None where nobody knows."""
+        if self._root is None:
+            return None
+        path = os.path.join(self._root, service)
+        try:
+            if not _is_populated(path):
+                return []
+            found = []
+            for directory, _, _ in os.walk(path):
+                found += [int(pid) for pid in _read(os.path.join(directory, "cgroup.procs")).split()]
+        except (OSError, ValueError):
+            return None
+        # Processes of another pid namespace are shown as 0.
+        return [pid for pid in found if pid > 0]
+
+    def remove(self, service: str) -> None:
+        """Remove a group that is empty."""
+        if self._root is not None:
+            _remove_tree(os.path.join(self._root, service))
+
+    def close(self) -> None:
+        """Remove what is left of them."""
+        if self._root is not None:
+            _remove_tree(self._root)
+
+
+def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
+    """The groups of an instance, made new or found again."""
+    told_path = os.path.join(instance_dir, CGROUP_NAME)
+    try:
+        root = _read(told_path).decode()
+        if os.path.isdir(root):
+            return Cgroups(root)
+    except OSError:
+        pass
+    own = own_group()
+    if own is None:
+        return Cgroups(None)
+    # Two users, or two state directories, may each have an instance of the same name.
+    root = os.path.join(own, f"gimli.{instance}.{binascii.crc32(os.fsencode(instance_dir)):08x}")
+    try:
+        os.makedirs(root, exist_ok=True)
+        with open(told_path, "w") as file:
+            file.write(root)
+    except OSError:
+        return Cgroups(None)
+    return Cgroups(root)
+
+
+def own_group() -> str | None:
+    """The directory of this process's own group, or None."""
+    try:
+        memberships = _read("/proc/self/cgroup").decode().splitlines()
+        mounts = _read("/proc/self/mountinfo").decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    return parse_own_group(memberships, mounts)
+
+
+def parse_own_group(memberships: list[str], mounts: list[str]) -> str | None:
+    """The directory of a process's group in the unified hierarchy.
+
+    Args:
+        memberships: lines of /proc/PID/cgroup; cgroup v2 is the one that starts with ``0::``.
+        mounts: lines of /proc/PID/mountinfo.
+
+    Source: cgroups(7), proc_pid_mountinfo(5).
+    """
+    group = next((line[3:] for line in memberships if line.startswith("0::/")), None)
+    if group is None:
+        return None
+    for line in mounts:
+        before, dash, after = line.partition(" - ")
+        fields = before.split(" ")
+        if not dash or not after.startswith("cgroup2 ") or len(fields) < 5:
+            continue
+        mounted, point = fields[3].rstrip("/"), fields[4]
+        if (group + "/").startswith(mounted + "/"):
+            return (point + group[len(mounted) :]).rstrip("/")
+    return None
+
+
+def _is_populated(path: str) -> bool:
+    return b"populated 1" in _read(os.path.join(path, "cgroup.events"))
+
+
+def _remove_tree(path: str) -> None:
+    """Groups have files that cannot be removed, and go when they are empty; so only directories are."""
+    for directory, _, _ in os.walk(path, topdown=False):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            return  # somebody lives there
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
