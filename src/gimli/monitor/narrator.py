@@ -59,6 +59,31 @@ def describe(entry: dict[str, Any]) -> str:
         case "heartbeat-damaged" | "output-lost":
             return f"{service}: {entry['what']}: {entry['why']}; {entry['fix']}"
         case _:
+            return _describe_continuity(entry)
+
+
+def _describe_continuity(entry: dict[str, Any]) -> str:
+    """Takeovers, adoptions, and what is left behind."""
+    service = entry["service"]
+    match entry["event"]:
+        case "monitor-started" if entry.get("after_loss_of"):
+            return f"the monitor before this one (pid {entry['after_loss_of']}) ended without a word"
+        case "takeover":
+            return f"the monitor was replaced in place in {entry['took_ms']:.1f} ms"
+        case "takeover-failed":
+            return f"the monitor goes on as it was: {entry['why']}"
+        case "adopted":
+            return f"{service} runs as pid {entry['pid']}: adopted"
+        case "adoption-refused":
+            return f"{service} is not started, since a copy may run: {entry['why']}"
+        case "ended-unseen":
+            return f"{service} (pid {entry['pid']}) ended while no monitor ran: {entry['why']}"
+        case "leftovers":
+            pids = ", ".join(map(str, entry["pids"]))
+            return f"{service} has left processes behind ({pids}): sent {entry['signal']}"
+        case "leftovers-remain":
+            return f"{service} has left processes behind ({entry['pids']}): {entry['why']}"
+        case _:
             return ""
 
 

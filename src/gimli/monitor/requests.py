@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 
-from gimli import process, status
+from gimli import __version__, process, status
 from gimli.control import protocol
 from gimli.errors import GimliError, PeerError, UnknownService
 from gimli.logs import last_lines
@@ -157,10 +157,15 @@ class Requests:
 
     def _upgraded(self, takeovers_before: int) -> Answer:
         if self._monitor.takeovers > takeovers_before:
-            return {"pid": os.getpid(), "takeovers": self._monitor.takeovers}
+            return {
+                "pid": os.getpid(),
+                "instance": self._monitor.told.instance,
+                "version": __version__,
+                "takeovers": self._monitor.takeovers,
+            }
         if self._monitor.takeover.failure:
             raise GimliError(
-                "the monitor goes on as it was",
+                f"monitor {self._monitor.told.instance} goes on as it was",
                 why=self._monitor.takeover.failure,
                 fix="mend it, then once more: gimli upgrade",
             )

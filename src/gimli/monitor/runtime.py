@@ -163,7 +163,7 @@ class Monitor:
             done(None, "")
             return
         answer: dict[str, Any] = {}
-        helper = Helper(self.loop, answer.update, lambda wrong: done(answer.get("config"), _words(wrong)))
+        helper = Helper(self.loop, answer.update, lambda wrong: done(answer.get("config"), _complaint(wrong)))
         try:
             helper.start(self.told.reread_command, b"", _REREAD_TIMEOUT_S)
         except OSError as error:
@@ -176,7 +176,7 @@ class Monitor:
         def ended(wrong: str) -> None:
             if not wrong and not answer.get("verified"):
                 wrong = "it ended without a verdict"
-            done(f"the new image refuses: {_words(wrong)}" if wrong else "")
+            done(f"the new image refuses: {_complaint(wrong)}" if wrong else "")
 
         document = json.dumps(self._pack(configuration, wished_again=False)).encode()
         command = (*self.told.monitor_command, "--verify-state")
@@ -341,9 +341,10 @@ class Monitor:
             return  # something else lives there; not ours to remove
 
 
-def _words(wrong: str) -> str:
-    """What a helper complains of, without our own name before it."""
-    return wrong.replace("gimli: ", "", 1)
+def _complaint(wrong: str) -> str:
+    """What a helper of our own said before it ended, which tells more than how it ended."""
+    how, colon, said = wrong.partition(": ")
+    return said.removeprefix("gimli: ") if colon and how.startswith("it ended by exit") else wrong
 
 
 def _lock(path: str, instance: str) -> tuple[int, int | None]:
