@@ -30,7 +30,7 @@ struct gimli_spawn {
     int page_fd;        /* left open in the program under the same number */
     int status_fd;      /* told "NAME: REASON" when the program cannot be started; close on exec */
     int record_fd;      /* the run record, locked; close on exec */
-    int cgroup_fd;      /* the control group to be born into; -1: the monitor's own */
+    int cgroup_fd;      /* the control group to be born into; -1: the monitor's own, also when it returns */
     const char *boot_id;
     unsigned long descriptors_soft, descriptors_hard;
 };
@@ -114,20 +114,23 @@ static const char *become(const struct gimli_spawn *told)
 }
 
 /* Start a program. Returns its pid, or -1 with errno. */
-__attribute__((visibility("default"))) int gimli_spawn(const struct gimli_spawn *told);
+__attribute__((visibility("default"))) int gimli_spawn(struct gimli_spawn *told);
 
 /* Born into a control group, since moving there later waits for all processors (Linux 5.7). Not through the C
  * library, which has no such fork: the child calls nothing that would notice. */
-static pid_t fork_into(int cgroup_fd)
+static pid_t fork_into(int *cgroup_fd)
 {
-    struct clone_args how = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (__u64)cgroup_fd};
-    pid_t pid = cgroup_fd < 0 ? -1 : (pid_t)syscall(SYS_clone3, &how, sizeof how);
-    return pid < 0 ? fork() : pid;
+    struct clone_args how = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (__u64)*cgroup_fd};
+    pid_t pid = *cgroup_fd < 0 ? -1 : (pid_t)syscall(SYS_clone3, &how, sizeof how);
+    if (pid >= 0)
+        return pid;
+    *cgroup_fd = -1;
+    return fork();
 }
 
-int gimli_spawn(const struct gimli_spawn *told)
+int gimli_spawn(struct gimli_spawn *told)
 {
-    pid_t pid = fork_into(told->cgroup_fd);
+    pid_t pid = fork_into(&told->cgroup_fd);
     if (pid == 0) {
         const char *step = become(told);
         int why = errno;

@@ -152,6 +152,8 @@ class PageFile:
         OSError: the file cannot be made.
     """
 
+    __slots__ = ("fd", "path")
+
     def __init__(self, path: str, fd: int | None = None) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

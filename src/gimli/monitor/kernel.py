@@ -14,17 +14,17 @@ import struct
 import time
 
 from gimli import clock, heartbeat, process
-from gimli.monitor import records
-from gimli.monitor.leftovers import find_leftovers
+from gimli.monitor import leftovers, records
 from gimli.monitor.output import Output
 from gimli.process import ExitStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from gimli.monitor.cgroups import Cgroups
     from gimli.monitor.config import Log, Service
+    from gimli.monitor.leftovers import Survey
     from gimli.monitor.records import Record
     from gimli.monitor.spawn import Spawner, Surroundings
     from gimli.monitor.spawned import Spawned
@@ -107,16 +107,17 @@ class Kernel:
         asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.now_ns()
         return living.start_ticks * clock.NANOSECONDS // os.sysconf("SC_CLK_TCK") - asleep_ns
 
-    def marked(self, bell_path: str) -> dict[str, list[ProcessId]]:
-        """Session leaders that were started by a monitor with this bell, by the name of their service."""
-        found: dict[str, list[ProcessId]] = {}
-        for pid in process.all_pids():
-            marks = process.environment(pid)
-            if marks.get(heartbeat.ENV_BELL) != bell_path or not process.is_session_leader(pid):
-                continue
-            if living := self.identify(pid):
-                found.setdefault(marks.get(heartbeat.ENV_SERVICE, ""), []).append(living)
-        return found
+    def survey(self, bell_path: str) -> Survey:
+        """Every process that can be seen, by what it inherited from a service of this bell."""
+        return leftovers.survey(process.all_pids(), bell_path)
+
+    def living(self, pids: Iterable[int]) -> list[ProcessId]:
+        """Those of ``pids`` that run."""
+        return leftovers.living(pids)
+
+    def is_grouped(self, service: str, pid: int) -> bool:
+        """Whether a process is in the control group of its service."""
+        return pid in (self._cgroups.members(service) or ())
 
     def pidfd_of(self, wanted: ProcessId) -> int | None:
         """A pidfd of exactly this process; None when it has ended."""
@@ -172,11 +173,21 @@ class Kernel:
             status = _reaped_status(pidfd)
         return None if status is None else ExitStatus.from_wait_status(status)
 
-    def leftovers(
-        self, service: str, leader: int, bell_path: str, expected: set[int] | None
-    ) -> list[ProcessId]:
-        """What a main process that has ended left running; see ``leftovers.find_leftovers``."""
-        return find_leftovers(self._cgroups.members(service), leader, service, bell_path, expected)
+    def leftovers(self, service: str, ended: Spawned, bell_path: str, expected: set[int]) -> list[ProcessId]:
+        """What the main process of a service has left running.
+
+        Args:
+            service: its name.
+            ended: the main process.
+            bell_path: of this monitor.
+            expected: children of ours that are somebody else.
+        """
+        members = self._cgroups.members(service) if ended.grouped else None
+        if members is None:
+            # The orphans of our own child are ours now; those of a stranger may be anybody's.
+            candidates = process.all_pids() if ended.adopted else leftovers.orphans(expected)
+            members = list(leftovers.survey(candidates, bell_path).of(service, ended.pid))
+        return leftovers.living(members)
 
     def remove_group(self, service: str) -> None:
         """Remove the control group of a service that does not run."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from gimli import heartbeat, process
+from gimli.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,29 +21,45 @@ if TYPE_CHECKING:
 _ENDED = frozenset({"Z", "X", ""})
 
 
-def find_leftovers(
-    members: Iterable[int] | None, leader: int, service: str, bell_path: str, expected: set[int] | None
-) -> list[ProcessId]:
-    """The living processes of a service whose main process has ended.
+@value
+class Survey:
+    """Processes by what they inherited from a service."""
+
+    services: dict[str, list[int]]
+    """Those with this monitor's bell in their environment, by the service's name there."""
+    sessions: dict[int, list[int]]
+
+    def of(self, service: str, leader: int) -> set[int]:
+        """All that may belong to a service with this main process."""
+        return {*self.services.get(service, ()), *self.sessions.get(leader, ())}
+
+    def leaders(self, service: str) -> list[int]:
+        """Those that lead a session, as a main process does."""
+        return [pid for pid in self.services.get(service, ()) if pid in self.sessions.get(pid, ())]
+
+
+def survey(pids: Iterable[int], bell_path: str) -> Survey:
+    """Look at processes.
 
     Args:
-        members: of its control group; None where there are no groups.
-        leader: the pid of the main process.
-        service: its name.
-        bell_path: the monitor's bell, which makes the name unique.
-        expected: children of ours that are somebody else; orphans of a main process that was our child are
-            ours now. None: it was not our child, and its orphans may be anybody's.
+        pids: which.
+        bell_path: of this monitor.
     """
-    pids = set(members or ())
-    if members is None or expected is None:  # a dead monitor may have had no groups where this one has
-        orphans = process.all_pids() if expected is None else _descendants(expected)
-        pids |= {pid for pid in orphans if _is_of(pid, leader, service, bell_path)}
-    living = (process.identify(pid) for pid in sorted(pids) if process.state_of(pid) not in _ENDED)
-    return [found for found in living if found is not None]
+    services: dict[str, list[int]] = {}
+    sessions: dict[int, list[int]] = {}
+    for pid in pids:
+        session = process.session_of(pid)
+        if session is None or pid == os.getpid():
+            continue
+        sessions.setdefault(session, []).append(pid)
+        marks = process.environment(pid)
+        if marks.get(heartbeat.ENV_BELL) == bell_path:
+            services.setdefault(marks.get(heartbeat.ENV_SERVICE, ""), []).append(pid)
+    return Survey(services, sessions)
 
 
-def _descendants(expected: set[int]) -> list[int]:
-    """Our children but those expected, and all below them."""
+def orphans(expected: set[int]) -> list[int]:
+    """Our children but those expected, and all below them: what main processes have left to us."""
     found: list[int] = []
     below = [pid for pid in process.children_of(os.getpid()) if pid not in expected]
     while below:
@@ -51,10 +68,7 @@ def _descendants(expected: set[int]) -> list[int]:
     return found
 
 
-def _is_of(pid: int, leader: int, service: str, bell_path: str) -> bool:
-    if pid == os.getpid():
-        return False
-    if process.session_of(pid) == leader:
-        return True
-    marks = process.environment(pid)
-    return marks.get(heartbeat.ENV_SERVICE) == service and marks.get(heartbeat.ENV_BELL) == bell_path
+def living(pids: Iterable[int]) -> list[ProcessId]:
+    """Those of ``pids`` that run."""
+    found = (process.identify(pid) for pid in sorted(pids) if process.state_of(pid) not in _ENDED)
+    return [each for each in found if each is not None]

@@ -212,9 +212,10 @@ class Monitor:
         self.requests.changed()
 
     def _pack(self, configuration: dict[str, Any] | None, *, wished_again: bool) -> dict[str, Any]:
+        told: dict[str, Any] = configuration or plain(self.told)
         return {
             "schema": STATE_SCHEMA,
-            "config": configuration or plain(self.told),
+            "config": told,
             "started": self.started,
             "takeovers": self.takeovers,
             "wished_again": wished_again,
@@ -224,7 +225,7 @@ class Monitor:
             "control": self._control.pack(),
             "journal": self.journal.pack(),
             "evidence": self.evidence.pack(),
-            "supervision": self.supervision.pack(),
+            "supervision": self.supervision.pack({service["name"] for service in told["services"]}),
             "descriptors": self._descriptors,
             "internal_errors": self._internal_errors,
         }

@@ -11,12 +11,13 @@ from collections import deque
 
 from gimli import heartbeat, process
 from gimli.monitor import actions, adoption, events, machine, packing, spawn, watchdog
+from gimli.monitor.aftermath import Aftermath
 from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.request import capture_request
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
 from gimli.paths import unlink_if_there
-from gimli.process import ExitStatus
+from gimli.process import ExitStatus, Signals
 from gimli.status import ServiceStatus
 from gimli.value import plain, replace, value
 
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from gimli.monitor.config import Service
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.kernel import Kernel
+    from gimli.monitor.leftovers import Survey
     from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.output import Output
     from gimli.process import ProcessId
 
 HANGUP = 0x10  # EPOLLHUP
 _REAPER_PATIENCE_S = 1.0
-_KILL_PATIENCE_S = 2.0
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
@@ -74,6 +75,14 @@ class Supervised:
         packed: what :meth:`pack` has made, in the image of the monitor before this one.
     """
 
+    # A monitor has a thousand of these, and an instance's own dictionary would be 3 kB.
+    __slots__ = (
+        "_aftermath", "_answered_request", "_asked_by_signal", "_down_since_ns", "_ended_with", "_events",
+        "_kernel", "_look", "_memory", "_on_change", "_page_was_intact", "_record_path", "_site",
+        "_spawned", "_started_ns", "_timers", "child", "config", "is_uncertain", "output", "page",
+        "snapshots", "start_waits",
+    )  # fmt: skip
+
     def __init__(
         self,
         config: Service,
@@ -98,11 +107,7 @@ class Supervised:
         self._asked_by_signal = False
         self._ended_with: ExitStatus | None = None
         """How the main process ended, while what it has left behind is being stopped."""
-        self._leftovers: dict[int, int] = {}
-        """Their pidfds by pid."""
-        self._leader = 0
-        self._was_adopted = False
-        self._patience: Deadline | None = None
+        self._aftermath = Aftermath(config.name, site, self._tree_ended)
         self.start_waits = False
         """It is to be started as soon as what a dead monitor's instance left behind is gone."""
         self._timers: dict[actions.Timer, Deadline] = {}
@@ -117,17 +122,16 @@ class Supervised:
 
     # Another monitor was here before.
 
-    def find_survivor(self, marked: dict[str, list[ProcessId]]) -> None:
+    def find_survivor(self, survey: Survey | None) -> None:
         """Adopt the instance that a dead monitor left, if there is one.
 
         Args:
-            marked: processes that may be instances, by service; from ``Kernel.marked``.
+            survey: of the processes that may be instances; None where every record is certain.
         """
         record = self._kernel.read_record(self._record_path)
-        living = self._kernel.identify(record.process.pid) if record.process else None
-        verdict = adoption.judge(
-            record, self._kernel.boot_id, living, marked.get(self.config.name, ()), self._record_path
-        )
+        found = self._kernel.identify(record.process.pid) if record.process else None
+        marked = self._kernel.living(survey.leaders(self.config.name)) if survey else []
+        verdict = adoption.judge(record, self._kernel.boot_id, found, marked, self._record_path)
         self.is_uncertain = isinstance(verdict, adoption.Refuse)
         match verdict:
             case adoption.Adopt(process=found):
@@ -135,17 +139,17 @@ class Supervised:
             case adoption.Refuse(why=why):
                 self.handle(events.AdoptionRefused(why))
             case adoption.Start(because=because):
-                if record.process:
+                if record.process and record.boot_id == self._kernel.boot_id:
                     self._tell("ended-unseen", pid=record.process.pid, why=because)
-                    self._leader, self._was_adopted = record.process.pid, True
                     # What it left behind must not meet the next instance.
-                    self._clear_leftovers()
+                    self._clear(Spawned(record.process.pid, -1, -1, adopted=True))
 
     def _adopt(self, found: ProcessId) -> None:
         pidfd = self._kernel.pidfd_of(found)
         if pidfd is None:
             return  # it has ended this instant
-        self._spawned = Spawned(found.pid, pidfd, -1, adopted=True)
+        grouped = self._kernel.is_grouped(self.config.name, found.pid)
+        self._spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped)
         self._started_ns = self._kernel.started_ns(found)
         self._memory = watchdog.Memory(self._kernel.now_ns())
         self._site.loop.watch(pidfd, self._exited)
@@ -155,8 +159,8 @@ class Supervised:
     def start(self) -> None:
         """It is wanted up. Where a copy may still run, that is looked at once more."""
         if self.is_uncertain:
-            self.find_survivor(self._kernel.marked(self._site.bell_path))
-        if self._leftovers and not self._spawned and self._ended_with is None:
+            self.find_survivor(self._kernel.survey(self._site.bell_path))
+        if self._aftermath.is_under_way and self._ended_with is None:
             self.start_waits = True
         elif not self.is_uncertain and not self._spawned:
             self.handle(events.StartWanted())
@@ -165,7 +169,7 @@ class Supervised:
         """What the next image of the monitor must know of this service; its descriptors by number."""
         assert not self._events, "in the middle of an event"
         return {
-            "config": plain(self.config),
+            "name": self.config.name,
             "child": packing.pack_child(self.child),
             "spawned": plain(self._spawned),
             "memory": plain(self._memory),
@@ -178,8 +182,7 @@ class Supervised:
             "page_was_intact": self._page_was_intact,
             "asked_by_signal": self._asked_by_signal,
             "is_uncertain": self.is_uncertain,
-            "leader": self._leader,
-            "was_adopted": self._was_adopted,
+            "aftermath": self._aftermath.pack(),
             "ended_with": plain(self._ended_with),
             "start_waits": self.start_waits,
         }
@@ -202,7 +205,7 @@ class Supervised:
         self._page_was_intact = packed["page_was_intact"]
         self._asked_by_signal = packed["asked_by_signal"]
         self.is_uncertain = packed["is_uncertain"]
-        self._leader, self._was_adopted = packed["leader"], packed["was_adopted"]
+        self._aftermath.restore(packed["aftermath"])
         self._ended_with = packing.unpack_status(packed["ended_with"])
         self.start_waits = packed["start_waits"]
         if self._spawned:
@@ -212,8 +215,7 @@ class Supervised:
 
     def resume(self) -> None:
         """After a takeover, with all services there: see what has happened meanwhile."""
-        if self._ended_with or self.start_waits:
-            self._clear_leftovers()
+        self._aftermath.resume()
         self.look_at_page()
         self._watch()
 
@@ -280,7 +282,7 @@ class Supervised:
         if self.child.state in {State.STARTING, State.RUNNING}:
             self.handle(events.CrashReported(None))
         else:
-            self._kill(process.Signals.SIGCONT)
+            self._kill(Signals.SIGCONT)
 
     def crash_signalled(self) -> None:
         """USR2 from the program; its STOP may come before or after."""
@@ -413,68 +415,20 @@ class Supervised:
     def _ended(self, status: ExitStatus) -> None:
         """The main process has ended. The service has when nothing that it left behind runs any more."""
         assert self._spawned is not None
-        self._leader, self._was_adopted = self._spawned.pid, self._spawned.adopted
+        spawned = self._spawned
         self._collected()
         self._ended_with = status
-        self._clear_leftovers()
+        self._clear(spawned)
 
-    def _clear_leftovers(self) -> None:
-        """Stop what is left: with TERM and the rest of the stop interval in an orderly stop, else by KILL."""
+    def _clear(self, ended: Spawned) -> None:
         is_orderly = self.child.state is State.STOPPING and self.child.wish is not Wish.UP
-        signo = process.Signals.SIGTERM if is_orderly else process.Signals.SIGKILL
-        found = [left for left in self._find_leftovers() if left.pid not in self._leftovers]
-        told = []
-        for left in found:
-            pidfd = self._kernel.pidfd_of(left)
-            if pidfd is not None:
-                self._hold_leftover(left.pid, pidfd)
-                told.append(left.pid)
-        if told:
-            self._tell("leftovers", pids=told, signal=process.signal_name(signo))
-            self._signal_leftovers(signo)
-        if not self._leftovers:
-            self._tree_ended()
-
-    def _find_leftovers(self) -> list[ProcessId]:
         if self.config.leave_leftovers:
-            return []
-        expected = None if self._was_adopted else self._site.loop.children
-        return self._kernel.leftovers(self.config.name, self._leader, self._site.bell_path, expected)
-
-    def _hold_leftover(self, pid: int, pidfd: int) -> None:
-        self._leftovers[pid] = pidfd
-        self._site.loop.watch(pidfd, lambda _: self._leftover_ended(pid))
-
-    def _leftover_ended(self, pid: int) -> None:
-        self._drop_leftover(pid)
-        if not self._leftovers:
-            self._clear_leftovers()  # it may have forked
-
-    def _drop_leftover(self, pid: int) -> None:
-        pidfd = self._leftovers.pop(pid)
-        self._site.loop.forget(pidfd)
-        self._kernel.close(pidfd)
-
-    def _signal_leftovers(self, signo: int) -> None:
-        for pidfd in self._leftovers.values():
-            try:
-                self._kernel.send_signal(pidfd, signo)
-            except (ProcessLookupError, PermissionError):
-                continue
-        if signo == process.Signals.SIGKILL and self._patience is None:
-            self._patience = self._site.loop.after(_KILL_PATIENCE_S, self._give_up_on_leftovers)
-
-    def _give_up_on_leftovers(self) -> None:
-        """Not even KILL ends what hangs in the kernel; the next instance need not wait for it."""
-        self._tell("leftovers-remain", pids=list(self._leftovers), why="KILL does not end them")
-        self._tree_ended()
+            self._tree_ended()
+        else:
+            self._aftermath.begin(ended, Signals.SIGTERM if is_orderly else Signals.SIGKILL)
 
     def _tree_ended(self) -> None:
-        for pid in tuple(self._leftovers):
-            self._drop_leftover(pid)
-        if self._patience:
-            self._patience.cancel()
-            self._patience = None
+        """Nothing is left. Without a status, it was the instance of a monitor that is dead."""
         status, self._ended_with = self._ended_with, None
         self._kernel.write_down(self._record_path)
         self._down_since_ns = self._kernel.now_ns()
@@ -500,7 +454,7 @@ class Supervised:
             return
         self._memory = replace(self._memory, resumed_ns=self._kernel.now_ns())
         if self.child.reason == "crash" and self.page.read().library == heartbeat.LIBRARY_NONE:
-            self._kill(process.Signals.SIGCONT)
+            self._kill(Signals.SIGCONT)
         self.handle(machine.judge_release(self.child))
 
     # Orders out.
@@ -521,7 +475,7 @@ class Supervised:
             case actions.LetGo():
                 self.page.die_at_once()
                 if self._asked_by_signal:
-                    self._kill(process.Signals.SIGCONT)
+                    self._kill(Signals.SIGCONT)
             case actions.Arm(timer=timer, delay_s=delay_s):
                 self._arm_at(timer, self._kernel.now_ns() + round(delay_s * 1e9))
             case actions.Disarm(timer=timer):
@@ -579,7 +533,7 @@ class Supervised:
 
     def _kill(self, signo: int, *, group: bool = False) -> None:
         if not self._spawned:
-            self._signal_leftovers(signo)
+            self._aftermath.signal(signo)
             return
         try:
             if group:

@@ -23,6 +23,8 @@ class Snapshots:
         on_news: called when there is a report, or none after all.
     """
 
+    __slots__ = ("_evidence", "_on_news", "_on_release", "_pids", "_waiting", "failure", "last_report")
+
     def __init__(
         self, evidence: Evidence, on_release: Callable[[int], None], on_news: Callable[[], None]
     ) -> None:

@@ -134,7 +134,7 @@ class Spawner:
         )
         try:
             pid = self._fork(told)
-            return Spawned(pid, _watchable(pid), exec_fd)
+            return Spawned(pid, _watchable(pid), exec_fd, grouped=told.cgroup_fd >= 0)
         except OSError:
             os.close(exec_fd)
             raise

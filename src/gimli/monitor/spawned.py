@@ -15,3 +15,5 @@ class Spawned:
     """Readable when exec is decided: end of file is success, else the error as text. -1: it is decided."""
     adopted: bool = False
     """It was started by a monitor that is dead, and is not our child."""
+    grouped: bool = False
+    """It was born into the control group of its service."""

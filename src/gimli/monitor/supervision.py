@@ -14,15 +14,15 @@ import os
 from gimli.monitor import config, events
 from gimli.monitor.child import LIVE, State
 from gimli.monitor.service import Supervised
-from gimli.value import replace
+from gimli.value import plain, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gimli.monitor.leftovers import Survey
     from gimli.monitor.service import Site
-    from gimli.process import ProcessId
 
 
 class Supervision:
@@ -46,6 +46,7 @@ class Supervision:
         self.is_ending = False
         self._is_hasty = False
         self._retired: set[str] = set()
+        self._added: tuple[str, ...] = ()
         self._told = told
         self._site = site
         self._on_change = on_change
@@ -57,16 +58,19 @@ class Supervision:
 
     def begin(self) -> None:
         """Adopt the instances that live, and start the others."""
-        records = self._site.kernel.records_in(self._site.instance_dir)
-        known = {name: self._site.kernel.read_record(path) for name, path in records.items()}
-        unsure = any(
-            name not in known or known[name].kind in {"missing", "damaged"} for name in self.services
-        )
-        marked = self._site.kernel.marked(self._site.bell_path) if unsure else {}
+        kernel = self._site.kernel
+        known = {
+            name: kernel.read_record(path)
+            for name, path in kernel.records_in(self._site.instance_dir).items()
+        }
+        unsure = any(name not in known or known[name].kind == "damaged" for name in self.services)
+        survey = kernel.survey(self._site.bell_path) if unsure else None
         for service in tuple(self.services.values()):
-            service.find_survivor(marked)
-        for name in sorted((known.keys() | marked.keys()) - self.services.keys()):
-            self._stop_leftover(name, marked)
+            service.find_survivor(survey)
+        marked = survey.services.keys() if survey else set()
+        for name in sorted((known.keys() | marked) - self.services.keys()):
+            if name and os.sep not in name:  # an environment can hold anything
+                self._stop_leftover(name, survey)
         for service in tuple(self.services.values()):
             if service.config.autostart and not service.is_uncertain:
                 service.start()
@@ -105,10 +109,17 @@ class Supervision:
             service.close()
             self._site.kernel.remove_group(service.config.name)
 
-    def pack(self) -> dict[str, Any]:
-        """What the next image of the monitor must know."""
+    def pack(self, wanted: set[str]) -> dict[str, Any]:
+        """What the next image of the monitor must know.
+
+        Args:
+            wanted: names of the services in its configuration; of the others, theirs is handed on.
+        """
         return {
-            "services": [service.pack() for service in self.services.values()],
+            "services": [
+                service.pack() | ({} if name in wanted else {"config": plain(service.config)})
+                for name, service in self.services.items()
+            ],
             "is_ending": self.is_ending,
             "is_hasty": self._is_hasty,
             "retired": sorted(self._retired),
@@ -123,9 +134,9 @@ class Supervision:
         self._is_hasty = packed["is_hasty"]
         wanted = {made.name: made for made in self._told.services}
         for item in packed["services"]:
-            before = config.unpack_service(item["config"])
-            self._add(wanted.pop(before.name, before), item)
-        self._added = list(wanted)
+            made = wanted.pop(item["name"], None) or config.unpack_service(item["config"])
+            self._add(made, item)
+        self._added = tuple(wanted)
         for made in wanted.values():
             self._add(made)
         self._retired = self.services.keys() - {made.name for made in self._told.services}
@@ -137,7 +148,7 @@ class Supervision:
                 service.retire()
             service.resume()
         for name in self._added:
-            self.services[name].find_survivor({})
+            self.services[name].find_survivor(None)
             if self.services[name].config.autostart and not self.is_ending:
                 self.services[name].start()
 
@@ -146,12 +157,12 @@ class Supervision:
         self.services[made.name] = service
         return service
 
-    def _stop_leftover(self, name: str, marked: dict[str, list[ProcessId]]) -> None:
+    def _stop_leftover(self, name: str, survey: Survey | None) -> None:
         """The dead monitor held a service of another name: it must not run on with nobody to watch it."""
         log = config.Log(os.path.join(self._told.state_dir, "logs", f"{name}.log"))
         made = config.Service(name, ("?",), log, autostart=False)
         service = Supervised(made, self._site, self._changed)
-        service.find_survivor(marked)
+        service.find_survivor(survey)
         if service.pid is None:
             service.close()
             return

@@ -53,8 +53,8 @@ def check_state(state: dict[str, Any]) -> None:
     for name in _TOP:
         state[name]
     for item in state["supervision"]["services"]:
-        made = config.unpack_service(item["config"])
-        packing.unpack_child(item["child"], policies.get(made.name, made.policy))
+        policy = policies.get(item["name"]) or config.unpack_service(item["config"]).policy
+        packing.unpack_child(item["child"], policy)
         packing.unpack_memory(item["memory"])
         packing.unpack_spawned(item["spawned"])
         for timer in item["timers"]:
