@@ -29,6 +29,7 @@ COMMANDS = {
     "reports": "List the reports of crashes, hangs and snapshots.",
     "show": "Show a report.",
     "check": "Check a gimli.toml.",
+    "lab": "Replay incidents, and find their causes.",
     "demo": "See three programs go down, and why.",
 }
 
