@@ -9,7 +9,7 @@ from rich.text import Text
 from gimli.cli.lines import LABEL_WIDTH, block, flow, paragraph, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from gimli.lab.scenario import Cause, Cure, Moment, Result, Verdict
 
@@ -94,11 +94,12 @@ def _spread(metrics: Mapping[str, Mapping[str, float] | None]) -> str:
     return f"{gap['min']:.0f} to {gap['max']:.0f} ms" if gap else "one HUP"
 
 
-def _expectations(verdicts: Iterable[Verdict], width: int) -> list[Text]:
+def _expectations(verdicts: Sequence[Verdict], width: int) -> list[Text]:
     lines = []
+    longest = max((len(verdict.expect) for verdict in verdicts), default=0)
     for verdict in verdicts:
         mark = ("ok    ", "green") if verdict.holds else ("FAILED", "bold red")
-        words = f" {safe(verdict.expect):<38} {safe(verdict.figure)}"
+        words = f" {safe(verdict.expect):<{longest}}  {safe(verdict.figure)}"
         lines.append(Text.assemble(mark, words[: width - LABEL_WIDTH]))
     return block("EXPECT", lines)
 

@@ -420,4 +420,6 @@ def _size_of(path: str) -> int:
 
 
 def _size(size_bytes: int) -> str:
-    return "empty" if not size_bytes else f"{size_bytes / 1e6:g} MB"
+    if not size_bytes:
+        return "empty"
+    return f"{size_bytes / 1e6:g} MB" if size_bytes >= 1_000_000 else f"{size_bytes} byte"
