@@ -87,7 +87,7 @@ def test_the_page_is_one_file_with_a_drawing(tmp_path):
     call("explain", "two-hups", "--runs", "20", "--html", str(path))
     page = _Page()
     page.feed(path.read_text())
-    assert {"svg", "circle", "table"} <= set(page.tags)
+    assert {"svg", "circle", "table", "pre"} <= set(page.tags)
     assert not page.fetched
     assert "script" not in page.tags
 

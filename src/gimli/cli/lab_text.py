@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gimli.lab.scenario import Cause, Cure, Moment, Result, Verdict
 
 _INDENT = 2
+_DIFF_STYLES = {"+": "green", "-": "red"}
 
 
 def render(result: Result, width: int) -> list[Text]:
@@ -24,6 +25,7 @@ def render(result: Result, width: int) -> list[Text]:
         _story(result.timeline, inner),
         _cures(result.cures, inner),
         _expectations(result.verdicts, inner) if not result.cures else [],
+        _change(result.change),
         _sure(result.sure, inner),
     ]
     lines = _headline(result, width)
@@ -102,6 +104,10 @@ def _expectations(verdicts: Sequence[Verdict], width: int) -> list[Text]:
         words = f" {safe(verdict.expect):<{longest}}  {safe(verdict.figure)}"
         lines.append(Text.assemble(mark, words[: width - LABEL_WIDTH]))
     return block("EXPECT", lines)
+
+
+def _change(lines: Sequence[str]) -> list[Text]:
+    return block("CHANGE", [Text(safe(line), style=_DIFF_STYLES.get(line[:1], "")) for line in lines])
 
 
 def _sure(claims: Sequence[str], width: int) -> list[Text]:

@@ -39,6 +39,7 @@ def render(result: Result) -> str:
         *_causes(result),
         *_cures(result),
         *_verdicts(result),
+        *_change(result.change),
         "<h2>Every event</h2>",
         *_events(result.timeline),
         "<h2>How sure</h2>",
@@ -136,6 +137,11 @@ def _verdicts(result: Result) -> Iterator[str]:
         mark, word = ("yes", "holds") if verdict.holds else ("no", "does not hold")
         yield f'<tr><td class="{mark}">{word}<td>{escape(verdict.expect)}<td>{escape(verdict.figure)}</tr>'
     yield "</table>"
+
+
+def _change(lines: Sequence[str]) -> Iterator[str]:
+    if lines:
+        yield "<h2>What to change</h2><pre>" + escape("\n".join(lines)) + "</pre>"
 
 
 def _events(timeline: Sequence[Moment]) -> Iterator[str]:

@@ -7,7 +7,7 @@ who prints them, and how, is the command line's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Result:
         headline: the result in one line.
         explanation: sentences, the most important first.
         sure: how sure which claim is, and why.
+        change: what to change, as the lines of a diff.
     """
 
     scenario: str
@@ -107,7 +108,8 @@ class Result:
     sure: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
     cures: tuple[Cure, ...] = ()
-    curves: tuple[Curve, ...] = field(default=())
+    curves: tuple[Curve, ...] = ()
+    change: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -126,6 +128,7 @@ class Result:
             "metrics": dict(self.metrics),
             "timeline": [_plain(moment) for moment in self.timeline],
             "explanation": "\n".join(self.explanation),
+            "change": list(self.change),
             "sure": list(self.sure),
         }
         if self.causes or self.cures:

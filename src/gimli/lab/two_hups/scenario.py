@@ -112,6 +112,7 @@ class TwoHups:
             timeline=story + our_story,
             explanation=words.explanation(INCIDENT, naive, ours),
             sure=words.SURE,
+            change=words.CHANGE,
         )
 
     def real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
@@ -133,6 +134,7 @@ class TwoHups:
             timeline=naive.story + ours.story,
             explanation=words.explanation(INCIDENT, naive.outcome, ours.outcome),
             sure=words.SURE,
+            change=words.CHANGE,
             curves=naive.curves + ours.curves,
         )
 
