@@ -28,10 +28,11 @@ def read(path: str) -> str:
 
 
 def options_of(name: str) -> set[str]:
-    """Options of a command, as written."""
+    """Options of a command and of its subcommands, as written."""
     command = gimli.get_command(click.Context(gimli), name)
     assert command is not None
-    written = (option for parameter in command.params for option in parameter.opts)
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    written = (option for each in commands for parameter in each.params for option in parameter.opts)
     return {option for option in written if option.startswith("-")} | {"--help"}
 
 

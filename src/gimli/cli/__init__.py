@@ -31,6 +31,7 @@ COMMANDS = {
     "show": "Show a report.",
     "upgrade": "Replace monitors in place; their services go on.",
     "check": "Check a gimli.toml.",
+    "lab": "Replay incidents, and find their causes.",
     "demo": "See three programs go down, and why.",
 }
 

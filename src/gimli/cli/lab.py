@@ -1,0 +1,138 @@
+"""``gimli lab``: incidents replayed, and explained by switching one cause at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from gimli.cli import lab_text
+from gimli.cli.terminal import WIDTH, console
+from gimli.errors import GimliError
+from gimli.lab import page
+from gimli.lab.catalogue import SCENARIOS, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gimli.lab.scenario import Result
+
+_GIMLI = (sys.executable, "-c", "from gimli.cli import main; main()")
+_TELL_AFTER_S = 1.0
+"""Work that is done before needs no word of progress."""
+_SEED_MAX = 2**63 - 1
+
+_seed = click.option(
+    "--seed", type=click.IntRange(0, _SEED_MAX), default=1, show_default=True, help="Of everything random."
+)
+_real = click.option("--real", "is_real", is_flag=True, help="Real programs instead of the simulation.")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON document, schema 1.")
+_html = click.option(
+    "--html", metavar="FILE", help="Write a page with the time line drawn, - for the output."
+)
+
+
+@click.group("lab")
+def command() -> None:
+    """Replay incidents, and find their causes.
+
+    The simulation is repeatable from its seed and needs nothing; --real runs real programs in a directory of
+    their own, needs no root, and leaves nothing behind.
+    """
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, schema 1.")
+def list_scenarios(*, as_json: bool) -> None:
+    """List the scenarios."""
+    if as_json:
+        listed = [{"name": scenario.name, "about": scenario.about} for scenario in SCENARIOS.values()]
+        click.echo(json.dumps({"schema": 1, "scenarios": listed}, indent=2))
+        return
+    for scenario in SCENARIOS.values():
+        click.echo(f"{scenario.name:<18} {scenario.about}")
+
+
+@command.command("run")
+@click.argument("scenario")
+@_seed
+@_real
+@_json
+@_html
+def run(*, scenario: str, seed: int, is_real: bool, as_json: bool, html: str | None) -> int:
+    """Play SCENARIO once, and say whether what was expected came.
+
+    Exit status: 0 when every expectation holds, 1 when one does not or the scenario cannot be played here.
+    """
+    played = find(scenario)
+    tell = _progress()
+    result = played.real(seed, _GIMLI, tell) if is_real else played.simulate(seed)
+    _show(result, as_json=as_json, html=html)
+    return 0 if result.holds else 1
+
+
+@command.command("explain")
+@click.argument("scenario")
+@_seed
+@click.option(
+    "--runs",
+    type=click.IntRange(1, 100_000),
+    default=200,
+    show_default=True,
+    help="Seeds to simulate for each change, from --seed on.",
+)
+@_real
+@_json
+@_html
+def explain(*, scenario: str, seed: int, runs: int, is_real: bool, as_json: bool, html: str | None) -> None:
+    """Play SCENARIO again and again with one cause switched off at a time, and say which changes cure it.
+
+    With --real each change is played three times.
+    """
+    played = find(scenario)
+    tell = _progress()
+    result = played.explain_real(seed, _GIMLI, tell) if is_real else played.explain(seed, runs, tell)
+    _show(result, as_json=as_json, html=html)
+
+
+def _progress() -> Callable[[str], None]:
+    """Words on standard error, once somebody has waited."""
+    began_s = time.monotonic()
+
+    def tell(words: str) -> None:
+        waited_s = time.monotonic() - began_s
+        if waited_s >= _TELL_AFTER_S or sys.stderr.isatty():
+            click.echo(f"{waited_s:5.1f} s  {words}", err=True)
+
+    return tell
+
+
+def _show(result: Result, *, as_json: bool, html: str | None) -> None:
+    if html == "-":
+        click.echo(page.render(result))
+        return
+    if html is not None:
+        _write(html, page.render(result))
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        return
+    screen = console()
+    for line in lab_text.render(result, min(screen.width, WIDTH)):
+        screen.print(line, soft_wrap=True)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise GimliError(
+            f"cannot write {path}",
+            why=os.strerror(error.errno or 0),
+            fix="name a file in a directory that is yours: --html /tmp/lab.html",
+        ) from error
+    click.echo(f"written: {path}", err=True)

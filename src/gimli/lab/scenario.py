@@ -1,0 +1,178 @@
+"""What is a scenario, and what does a run of one give?
+
+A scenario plays one incident. ``simulate`` is pure but for the seed it is given; ``real`` plays it with real
+programs; ``explain`` plays it many times with one cause switched off at a time. All three give plain values:
+who prints them, and how, is the command line's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SCHEMA = 1
+SIMULATED = "simulated"
+REAL = "real"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One expectation of a scenario: what was expected, whether it holds, and the figure that decides."""
+
+    expect: str
+    holds: bool
+    figure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One line of the time line.
+
+    Args:
+        t_ms: since the scenario's first event.
+        where: which of the compared systems it happened in.
+        text: who did what.
+    """
+
+    t_ms: float
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A quantity over time, to be drawn: steps of (t_ms, value)."""
+
+    where: str
+    what: str
+    unit: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """One change to the scenario, and what becomes of it.
+
+    Args:
+        change: what is done differently.
+        cures: whether the incident is gone.
+        price: what it costs, or what it leaves; ``none`` if nothing.
+        metrics: the figures of the runs with the change.
+    """
+
+    change: str
+    cures: bool
+    price: str
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One of the things that must come together.
+
+    Args:
+        text: what it is.
+        remedy: how it is taken away.
+        without: how many of the runs still fail without it, in words.
+        needed: whether the incident is gone without it.
+    """
+
+    text: str
+    remedy: str
+    without: str
+    needed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run gives, or many of them when ``causes`` and ``cures`` are there.
+
+    Args:
+        headline: the result in one line.
+        explanation: sentences, the most important first.
+        sure: how sure which claim is, and why.
+        change: what to change, as the lines of a diff.
+    """
+
+    scenario: str
+    seed: int
+    mode: str
+    headline: str
+    verdicts: tuple[Verdict, ...]
+    metrics: Mapping[str, Any]
+    timeline: tuple[Moment, ...]
+    explanation: tuple[str, ...]
+    sure: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    cures: tuple[Cure, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    change: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Every expectation was met."""
+        return all(verdict.holds for verdict in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``--json``; ``causes`` and ``cures`` only where causes were switched."""
+        document: dict[str, Any] = {
+            "schema": SCHEMA,
+            "scenario": self.scenario,
+            "seed": self.seed,
+            "mode": self.mode,
+            "headline": self.headline,
+            "verdicts": [_plain(verdict) for verdict in self.verdicts],
+            "metrics": dict(self.metrics),
+            "timeline": [_plain(moment) for moment in self.timeline],
+            "explanation": "\n".join(self.explanation),
+            "change": list(self.change),
+            "sure": list(self.sure),
+        }
+        if self.causes or self.cures:
+            document["causes"] = [_plain(cause) for cause in self.causes]
+            document["cures"] = [_plain(cure) for cure in self.cures]
+        return document
+
+
+class Scenario(Protocol):
+    """One incident that the laboratory can play."""
+
+    name: str
+    about: str
+
+    def simulate(self, seed: int) -> Result:
+        """Play it once on virtual time: same seed, same result."""
+        ...
+
+    def real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
+        """Play it once with real programs.
+
+        Args:
+            seed: of what is random in it.
+            gimli: the command that is ``gimli``.
+            tell: called with what is done now, for a person who waits.
+
+        Raises:
+            GimliError: a program that it needs is not there.
+        """
+        ...
+
+    def explain(self, seed: int, runs: int, tell: Callable[[str], None]) -> Result:
+        """Simulate it ``runs`` times as it is, and again with each cause switched off."""
+        ...
+
+    def explain_real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
+        """The same with real programs, each case a few times.
+
+        Raises:
+            GimliError: a program that it needs is not there.
+        """
+        ...
+
+
+def _plain(item: object) -> dict[str, Any]:
+    """The fields of a value by name, in order."""
+    return {name: getattr(item, name) for name in type(item).__match_args__}  # type: ignore[attr-defined]  # a dataclass has it
