@@ -15,9 +15,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "attributes.h"
+
 #define EXEC_FAILED 127
 
 struct gimli_spawn {
+    const char *program; /* what is executed; argv[0] is only its name */
     char *const *argv;
     char *const *envp;
     const char *cwd;    /* NULL: the monitor's own */
@@ -26,6 +29,8 @@ struct gimli_spawn {
     int page_fd;        /* left open in the program under the same number */
     int status_fd;      /* told "NAME: REASON" when the program cannot be started; close on exec */
     unsigned long descriptors_soft, descriptors_hard;
+    int has_session; /* 0: it stays in the monitor's, as the original's setsid = 0 */
+    const struct gimli_attributes *attributes;
 };
 
 /* Python ignores the first two, and a monitor blocks most. */
@@ -56,7 +61,8 @@ static int open_as(const char *path, int flags, int first, int last)
 static const char *become(const struct gimli_spawn *told)
 {
     const struct rlimit descriptors = {told->descriptors_soft, told->descriptors_hard};
-    setsid();
+    if (told->has_session)
+        setsid();
     reset_signals();
     setrlimit(RLIMIT_NOFILE, &descriptors);
     if (told->input != NULL && open_as(told->input, O_RDONLY, STDIN_FILENO, STDIN_FILENO) < 0)
@@ -66,11 +72,16 @@ static const char *become(const struct gimli_spawn *told)
         return "output";
     if (fcntl(told->page_fd, F_SETFD, 0) < 0)
         return "heartbeat page";
+    /* After the monitor's own files, which another user could not open; before the directory, which is the
+     * program's own. */
+    const char *refused = gimli_attributes_apply(told->attributes);
+    if (refused != NULL)
+        return refused;
     if (told->cwd != NULL && chdir(told->cwd) < 0)
         return told->cwd;
     environ = (char **)told->envp; /* execvp looks the program up in the PATH that it will have */
-    execvp(told->argv[0], told->argv);
-    return told->argv[0];
+    execvp(told->program, told->argv);
+    return told->program;
 }
 
 /* Start a program. Returns its pid, or -1 with errno. */

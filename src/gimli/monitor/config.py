@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 
+from gimli.process import Signals
 from gimli.value import fields_of, value
 
 TYPE_CHECKING = False
@@ -55,6 +56,30 @@ class Policy:
     intervals: Intervals = Intervals()
     restart: Restart = Restart.ON_FAULT
     backoff: Backoff = Backoff()
+    stop_signal: int = int(Signals.SIGTERM)
+    """How the program is asked to stop."""
+
+
+@value
+class Identity:
+    """Whom a program runs as: looked up when the configuration was read (``identity``)."""
+
+    user: str
+    """As it was written, for errors."""
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    """HOME, USER, LOGNAME and SHELL, of a user that the system knows."""
+
+
+@value
+class Limit:
+    """A resource limit: a name of setrlimit(2) in small letters, without RLIMIT_; -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
 
 
 @value
@@ -84,6 +109,16 @@ class Service:
     preload: bool = True
     inherit_stdin: bool = False
     autostart: bool = True
+    arg0: str | None = None
+    """What the program sees as its name; None: the command's first word."""
+    has_session: bool = True
+    """It leads a session, and so a process group, of its own."""
+    identity: Identity | None = None
+    """None: the monitor's own."""
+    umask: int | None = None
+    limits: tuple[Limit, ...] = ()
+    forward_hup: bool = False
+    """A HUP to the monitor is handed on to the program."""
 
 
 @value
@@ -102,6 +137,10 @@ class Monitor:
     capture_command: tuple[str, ...]
     analysis_command: tuple[str, ...]
     """Empty when no library for analysis is installed: reports stay raw."""
+    pidfile: str | None = None
+    """Holds the monitor's pid, and its lock, while it runs."""
+    signalled_by: int | None = None
+    """A user besides root who may send the monitor signals, for beats by USR1."""
 
 
 def pack(config: Monitor) -> bytes:
@@ -134,8 +173,24 @@ def _service(item: dict[str, Any]) -> Service:
         command=tuple(item.pop("command")),
         log=Log(**item.pop("log")),
         policy=Policy(
-            Intervals(**policy["intervals"]), Restart(policy["restart"]), Backoff(**policy["backoff"])
+            Intervals(**policy["intervals"]),
+            Restart(policy["restart"]),
+            Backoff(**policy["backoff"]),
+            policy["stop_signal"],
         ),
-        environment=tuple((name, text) for name, text in item.pop("environment")),
+        environment=_pairs(item.pop("environment")),
+        identity=_identity(item.pop("identity")),
+        limits=tuple(Limit(**limit) for limit in item.pop("limits")),
         **item,
     )
+
+
+def _identity(item: dict[str, Any] | None) -> Identity | None:
+    if item is None:
+        return None
+    groups, environment = tuple(item.pop("groups")), _pairs(item.pop("environment"))
+    return Identity(groups=groups, environment=environment, **item)
+
+
+def _pairs(items: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, text) for name, text in items)

@@ -31,9 +31,10 @@ class Output:
         fifo_path: where the program writes.
         log: where it goes.
         on_loss: called when output begins to be lost.
+        owner: uid of the program, which may open its own output again (/dev/stdout); -1: unchanged.
     """
 
-    def __init__(self, fifo_path: str, log: Log, on_loss: Callable[[], None]) -> None:
+    def __init__(self, fifo_path: str, log: Log, on_loss: Callable[[], None], owner: int = -1) -> None:
         self.fifo_path = fifo_path
         self.file = OutputFile(log.file, log.cap_bytes)
         self.followers: list[Callable[[bytes], None]] = []
@@ -44,6 +45,7 @@ class Output:
             os.mkfifo(fifo_path, 0o600)
         # Read and write, so that it never reads end of file when no program holds it.
         self.fd = os.open(fifo_path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.fchown(self.fd, owner, -1)
 
     def drain(self, _: int = 0) -> None:
         """Take what is there."""

@@ -14,6 +14,7 @@ from gimli import clock, heartbeat, process
 from gimli.monitor import actions, events, machine, spawn, watchdog
 from gimli.monitor.child import Child, State
 from gimli.monitor.evidence import Outcome
+from gimli.monitor.original_library import is_in_fault_handler
 from gimli.monitor.output import Output
 from gimli.monitor.request import capture_request
 from gimli.paths import unlink_if_there
@@ -76,8 +77,9 @@ class Supervised:
         self.page = heartbeat.PageFile(os.path.join(site.instance_dir, f"{config.name}.page"))
         self.page.reset()
         fifo_path = os.path.join(site.instance_dir, f"{config.name}.out")
+        owner = config.identity.uid if config.identity else os.geteuid()
         self.output = (
-            Output(fifo_path, config.log, self._output_lost) if config.log.file is not None else None
+            Output(fifo_path, config.log, self._output_lost, owner) if config.log.file is not None else None
         )
         if self.output:
             site.loop.watch(self.output.fd, self.output.drain)
@@ -143,14 +145,17 @@ class Supervised:
             self.page.release()
 
     def stopped_itself(self) -> None:
-        """The original library's crash protocol: USR2 to the monitor, then STOP to itself."""
-        if not self._spawned or not self._asked_by_signal:
+        """The original library's crash protocol: USR2 to the monitor, then STOP to itself.
+
+        A program of another user may not send us its USR2: there the handler that it is in tells.
+        """
+        if not self._spawned or not (self._asked_by_signal or self.config.identity):
             return
         try:
             stopped = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WSTOPPED | os.WNOHANG)
         except ChildProcessError:
             return  # it has ended, and cannot stop any more; its exit is on its way
-        if stopped is None:
+        if stopped is None or not (self._asked_by_signal or is_in_fault_handler(self._spawned.pid)):
             return
         self._asked_by_signal = False
         if self.child.state in {State.STARTING, State.RUNNING}:
