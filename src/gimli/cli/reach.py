@@ -56,8 +56,9 @@ def _bits(info: os.stat_result, who: Identity) -> int:
 
 
 def _warn(name: str, who: Identity, closed: str, loss: str) -> None:
+    verb, bit = ("enter", "x") if os.path.isdir(closed) else ("read", "r")
     click.echo(
-        f"gimli: {name}: user {who.user} may not enter {closed}: {loss}\n"
-        f"  chmod o+x {closed}, or install gimli, or put its directories, where that user may",
+        f"gimli: {name}: user {who.user} may not {verb} {closed}: {loss}\n"
+        f"  chmod o+{bit} {closed}, or put it where that user may",
         err=True,
     )

@@ -21,6 +21,8 @@ def main() -> int:
     told = config.unpack(_read_all(config_fd))
     _name_process(told.instance)
     try:
+        if told.signalled_by is not None:
+            os.setresuid(-1, -1, told.signalled_by)  # kill(2) asks for the saved uid; execve sets it back
         monitor = Monitor(told)
     except GimliError as error:
         return _refuse(error, ready_fd)

@@ -15,13 +15,14 @@ import socket
 
 from gimli import clock, paths, process
 from gimli.control.server import Server, listen
-from gimli.errors import AlreadyRunning, StoreError
+from gimli.errors import AlreadyRunning, GimliError, StoreError
 from gimli.journal import Journal
 from gimli.monitor import events
 from gimli.monitor.child import LIVE, State
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
+from gimli.monitor.pidfile import Pidfile
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.signals import Received, SignalReader, describe_sender
@@ -55,6 +56,11 @@ class Monitor:
         self.loop = Loop()
         self._prepare_directories()
         self._lock_fd = _lock(os.path.join(told.instance_dir, LOCK_NAME), told.instance)
+        try:
+            self.pidfile = Pidfile(told.pidfile) if told.pidfile else None
+        except GimliError:
+            paths.unlink_if_there(os.path.join(told.instance_dir, LOCK_NAME))
+            raise
         self.journal = Journal(os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl"))
         self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
         self._bell = listen(os.path.join(told.instance_dir, BELL_NAME), socket.SOCK_DGRAM, mode=0o666)
@@ -167,8 +173,8 @@ class Monitor:
 
     def _act_on(self, received: Received) -> None:
         service = next((item for item in self.services.values() if item.pid == received.pid), None)
-        if received.signo == signal.SIGUSR1 and service:
-            service.beat_by_signal()
+        if received.signo == signal.SIGUSR1 and (beating := service or self._service_of(received.pid)):
+            beating.beat_by_signal()
             return
         name = process.signal_name(received.signo)
         self.journal.record("signal", signal=name, sender=describe_sender(received))
@@ -180,6 +186,11 @@ class Monitor:
             self.journal.reopen()
             for each in self.services.values():
                 each.reopen_log()
+
+    def _service_of(self, pid: int) -> Supervised | None:
+        """The service of `gimli run` that a process belongs to: a script beats from a shell of its own."""
+        services = self.services.values() if self.told.foreground else ()
+        return next((item for item in services if item.pid and process.belongs_to(pid, item.pid)), None)
 
     def _rung(self, _: int) -> None:
         """A ring is a hint and names a service; what counts is what stands in that service's page."""
@@ -195,6 +206,8 @@ class Monitor:
         for service in self.services.values():
             service.close()
         self._bell.close()
+        if self.pidfile:
+            self.pidfile.close()
         for name in (BELL_NAME, LOCK_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
         os.close(self._lock_fd)
