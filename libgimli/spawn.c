@@ -18,10 +18,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "attributes.h"
+
 #define EXEC_FAILED 127
 #define RECORD_BYTES 128 /* as in monitor/records.py */
 
 struct gimli_spawn {
+    const char *program; /* what is executed; argv[0] is only its name */
     char *const *argv;
     char *const *envp;
     const char *cwd;    /* NULL: the monitor's own */
@@ -33,6 +36,8 @@ struct gimli_spawn {
     int cgroup_fd;      /* the control group to be born into; -1: the monitor's own, also when it returns */
     const char *boot_id;
     unsigned long descriptors_soft, descriptors_hard;
+    int has_session; /* 0: it stays in the monitor's, as the original's setsid = 0 */
+    const struct gimli_attributes *attributes;
 };
 
 /* Python ignores the first two, and a monitor blocks most. */
@@ -96,7 +101,8 @@ static const char *become(const struct gimli_spawn *told)
     const struct rlimit descriptors = {told->descriptors_soft, told->descriptors_hard};
     if (record(told) < 0)
         return "run record";
-    setsid();
+    if (told->has_session)
+        setsid();
     reset_signals();
     setrlimit(RLIMIT_NOFILE, &descriptors);
     if (told->input != NULL && open_as(told->input, O_RDONLY, STDIN_FILENO, STDIN_FILENO) < 0)
@@ -106,11 +112,16 @@ static const char *become(const struct gimli_spawn *told)
         return "output";
     if (fcntl(told->page_fd, F_SETFD, 0) < 0)
         return "heartbeat page";
+    /* After the monitor's own files, which another user could not open; before the directory, which is the
+     * program's own. */
+    const char *refused = gimli_attributes_apply(told->attributes);
+    if (refused != NULL)
+        return refused;
     if (told->cwd != NULL && chdir(told->cwd) < 0)
         return told->cwd;
     environ = (char **)told->envp; /* execvp looks the program up in the PATH that it will have */
-    execvp(told->argv[0], told->argv);
-    return told->argv[0];
+    execvp(told->program, told->argv);
+    return told->program;
 }
 
 /* Start a program. Returns its pid, or -1 with errno. */

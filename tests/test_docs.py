@@ -9,6 +9,7 @@ import click
 import pytest
 
 from gimli.cli import COMMANDS, gimli
+from gimli.monitor.original import OPTIONS
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 DOCUMENTS = sorted(
@@ -60,6 +61,17 @@ def test_the_manual_has_every_command_and_every_option_of_run():
         assert re.search(rf"gimli {name}\b|\|\\fB{name}\\fR", manual), name
     for option in options_of("run") - {"--help"}:
         assert option in manual, option
+
+
+def test_the_originals_options_are_documented_with_their_variables_and_defaults():
+    table = read("docs/reference/original.md").replace("**", "")
+    manual = read("man/gimli-monitor.1").replace("\\-", "-").replace("\\fB", "")
+    for option in OPTIONS:
+        default = option.default if isinstance(option.default, int) else r"[^|]*"
+        row = rf"^\| `{option.name}` \| `{option.variable}` \| {default} ?\|"
+        assert re.search(row, table, re.MULTILINE), option.name
+        assert re.search(rf"\b{option.name}\b", manual), option.name
+        assert option.variable in manual, option.name
 
 
 def test_the_makefile_has_what_the_readme_says():

@@ -10,6 +10,8 @@ from gimli.monitor import config
 # Also what is no UTF-8: arguments and paths come from the command line as Python decodes them.
 texts = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=20)
 seconds = st.floats(0.001, 1e9)
+ids = st.integers(-1, 2**63 - 1)
+pairs = st.lists(st.tuples(texts, texts), max_size=3).map(tuple)
 services = st.builds(
     config.Service,
     name=texts,
@@ -20,12 +22,19 @@ services = st.builds(
         st.builds(config.Intervals, seconds, seconds, seconds),
         st.sampled_from(config.Restart),
         st.builds(config.Backoff, seconds, seconds, seconds, st.integers(0, 100)),
+        st.integers(1, 64),
     ),
     cwd=st.none() | texts,
-    environment=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    environment=pairs,
     preload=st.booleans(),
     inherit_stdin=st.booleans(),
     autostart=st.booleans(),
+    arg0=st.none() | texts,
+    has_session=st.booleans(),
+    identity=st.none() | st.builds(config.Identity, texts, ids, ids, st.lists(ids).map(tuple), pairs),
+    umask=st.none() | st.integers(0, 0o777),
+    limits=st.lists(st.builds(config.Limit, texts, ids, ids), max_size=3).map(tuple),
+    forward_hup=st.booleans(),
 )
 monitors = st.builds(
     config.Monitor,
@@ -37,6 +46,8 @@ monitors = st.builds(
     foreground=st.booleans(),
     capture_command=st.lists(texts, max_size=3).map(tuple),
     analysis_command=st.lists(texts, max_size=3).map(tuple),
+    pidfile=st.none() | texts,
+    signalled_by=st.none() | ids,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,38 @@ def test_every_key():
     )
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as others")
+def test_every_key_of_the_process_itself(tmp_path):
+    (tmp_path / "first").write_text("A=1\nB=1\nC=1\n")
+    (tmp_path / "second").write_text("B=2\nC=2\n")
+    text = """
+        [service.web]
+        command = ["web"]
+        user = "nobody"
+        group = 12
+        umask = "027"
+        limits = { nofile = [100, 200], core = "unlimited", memory = "1GB" }
+        stop_signal = "INT"
+        kill_after = "5s"
+        environment_files = ["first", "second"]
+        environment = { C = "3" }
+        forward_hup = true
+        """
+    (service,) = parse(text, str(tmp_path / "gimli.toml"), STATE)
+    assert service.identity is not None
+    assert (service.identity.user, service.identity.gid) == ("nobody", 12)
+    assert service.umask == 0o027
+    assert [(limit.name, limit.soft, limit.hard) for limit in service.limits] == [
+        ("nofile", 100, 200),
+        ("core", -1, -1),
+        ("as", 10**9, 10**9),
+    ]
+    assert service.policy.stop_signal == signal.SIGINT
+    assert service.policy.intervals.stop_s == 5.0
+    assert dict(service.environment) == {"A": "1", "B": "2", "C": "3"}
+    assert service.forward_hup
+
+
 @pytest.mark.parametrize(
     ("written", "command", "cwd"),
     [
@@ -135,6 +168,21 @@ WRONG = [
     ('log = { file = "l", rotat = "1MB" }', 3, "service.web.log", r'unknown key rotat; .* "rotate"\?'),
     ('log = { file = "l", rotate = "1 MiB" }', 3, "service.web.log", r'"1 MiB" is not a size .*'),
     ('log = { file = "l", rotate = "1kB" }', 3, "service.web.log", r'"1kB" is too small .* at least 100kB'),
+    ('user = "no-such-user"', 3, "service.web.user", r"user no-such-user: the system has none .*"),
+    ('group = "no-such-group"', 3, "service.web.group", r"group no-such-group: the system has none .*"),
+    ("user = true", 3, "service.web.user", r"expected a name or a number, got true or false .*"),
+    ("umask = 22", 3, "service.web.umask", r'22 is not a umask .*: "027"'),
+    ('umask = "9"', 3, "service.web.umask", r"'9' is not a umask .*"),
+    ("limits = 5", 3, "service.web.limits", r"expected a table, such as .*"),
+    ("limits = { nofiles = 5 }", 3, "service.web.limits", r"nofiles is no limit; known: .*"),
+    ("limits = { as = 5, memory = 6 }", 3, "service.web.limits", r"memory and as are the same limit.*"),
+    ('stop_signal = "TREM"', 3, "service.web.stop_signal", r"'TREM' is not a signal .*"),
+    ('stop_signal = "KILL"', 3, "service.web.stop_signal", r"KILL cannot be the way to stop .*"),
+    ('kill_after = "soon"', 3, "service.web.kill_after", r'"soon" is not a duration .*'),
+    ('watchdog_stop = "1s"\nkill_after = "1s"', 4, "service.web.kill_after", r"it is another name .*"),
+    ('environment_files = "web.env"', 3, "service.web.environment_files", r"expected a list .*"),
+    ('environment_files = ["/n"]', 3, "service.web.environment_files", r"cannot read .* /n; No such .*"),
+    ("forward_hup = 1", 3, "service.web.forward_hup", r"expected true or false, .*"),
     ("log = { file = 5 }", 3, "service.web.log", r"expected a text in quotes, .*"),
 ]  # fmt: skip
 

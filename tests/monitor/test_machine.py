@@ -140,6 +140,12 @@ def test_a_stop_during_a_capture_waits_for_the_snapshot():
     assert machine.judge_release(child) == events.ReleasedToStop()
 
 
+@pytest.mark.parametrize("event", [events.StopWanted(), events.RestartWanted()])
+def test_a_service_is_asked_to_stop_by_the_signal_it_wants(event):
+    _, orders = machine.step(replace(up(), policy=Policy(stop_signal=signal.SIGINT)), event)
+    assert [order.signo for order in orders if isinstance(order, actions.Signal)] == [signal.SIGINT]
+
+
 def test_a_start_takes_back_a_stop_that_waits_for_a_snapshot():
     """Otherwise `gimli start` would answer for a program that then goes down."""
     child, _ = machine.step(up(state=State.CAPTURING, reason="request"), events.StopWanted())

@@ -17,6 +17,7 @@ from gimli.errors import GimliError, explain
 COMMANDS = {
     "run": "Run one program, keep it up, and explain its faults.",
     "up": "Run all services of a gimli.toml.",
+    "monitor": "Run one program with the options of the original's monitor.",
     "down": "End a monitor and its services.",
     "ps": "Show the services and how they are.",
     "start": "Start a service that is down.",

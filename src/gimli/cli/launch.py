@@ -15,6 +15,7 @@ import sys
 import gimli
 from gimli import paths
 from gimli.cli.library import preload_path
+from gimli.cli.reach import without_unreachable
 from gimli.errors import CommandNotExecutable, CommandNotFound, GimliError, UsageError
 from gimli.monitor import config
 from gimli.monitor.config_file import load
@@ -76,12 +77,13 @@ def monitor_config(
             why=f"its socket has {len(longest)} bytes, a unix socket may have {_SOCKET_PATH_BYTES_MAX}",
             fix=f"set {paths.ENV_RUNTIME_DIR} to a shorter one",
         )
+    library = preload_path() if any(service.preload for service in services) else None
     return config.Monitor(
-        services=services,
+        services=tuple(without_unreachable(service, library, instance_dir) for service in services),
         state_dir=os.path.abspath(state_dir) if state_dir else paths.state_dir(),
         instance_dir=instance_dir,
         instance=instance,
-        library=preload_path() if any(service.preload for service in services) else None,
+        library=library,
         foreground=foreground,
         monitor_command=image("monitor"),
         capture_command=image("capture"),
@@ -143,8 +145,13 @@ def become(told: config.Monitor) -> None:
         raise GimliError(f"cannot execute {command[0]}", why=error.strerror or "") from error
 
 
-def detach(told: config.Monitor) -> int:
+def detach(told: config.Monitor, *, has_session: bool = True, keeps_output: bool = False) -> int:
     """Start the monitor in the background and wait until it says that it stands.
+
+    Args:
+        told: its configuration.
+        has_session: it leads a session of its own, so that the terminal's end is not its.
+        keeps_output: what it says, and repeats of its service, still goes where ours goes.
 
     Returns:
         Its pid.
@@ -157,8 +164,9 @@ def detach(told: config.Monitor) -> int:
     os.set_inheritable(ready_fd, True)
     command = (*told.monitor_command, str(config_fd), str(ready_fd))
     null_fd = os.open(os.devnull, os.O_RDWR)
-    wiring = [(os.POSIX_SPAWN_DUP2, null_fd, fd) for fd in (0, 1, 2)] + [(os.POSIX_SPAWN_CLOSE, read_fd)]
-    pid = os.posix_spawn(command[0], command, os.environ, file_actions=wiring, setsid=True)
+    silenced = (0,) if keeps_output else (0, 1, 2)
+    wiring = [(os.POSIX_SPAWN_DUP2, null_fd, fd) for fd in silenced] + [(os.POSIX_SPAWN_CLOSE, read_fd)]
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=wiring, setsid=has_session)
     os.close(ready_fd)
     with open(read_fd, encoding="utf-8", errors="replace") as pipe:
         answer = pipe.read()

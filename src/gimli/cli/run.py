@@ -11,7 +11,10 @@ from gimli.cli import launch
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
 from gimli.monitor import config
-from gimli.monitor.config_file import NAME, parse_backoff
+from gimli.monitor.config_file import NAME, parse_backoff, parse_stop_signal, parse_umask
+from gimli.monitor.environment_file import read_environment
+from gimli.monitor.identity import identify
+from gimli.monitor.limits import parse_assignment
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -32,10 +35,15 @@ from gimli.monitor.config_file import NAME, parse_backoff
 )
 @click.option(
     "--watchdog-stop",
+    "--kill-after",
+    "watchdog_stop",
     metavar="DURATION",
     default="60s",
     show_default=True,
     help="How long it may take to stop, before KILL.",
+)
+@click.option(
+    "--stop-signal", metavar="SIGNAL", default="TERM", show_default=True, help="How it is asked to."
 )
 @click.option(
     "--restart",
@@ -68,6 +76,24 @@ from gimli.monitor.config_file import NAME, parse_backoff
     help="Add to its environment; may be repeated.",
 )
 @click.option(
+    "--env-file",
+    "environment_files",
+    multiple=True,
+    metavar="FILE",
+    help="The same from a file of NAME=VALUE lines; --env counts more.",
+)
+@click.option("--user", metavar="USER", help="Run it as this user; its groups and HOME come with it.")
+@click.option("--group", metavar="GROUP", help="Its group; the user's own by default.")
+@click.option("--umask", metavar="OCTAL", help="Its file mode creation mask: 027.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE[:HARD]",
+    help="A resource limit: nofile=1000, core=unlimited, memory=1GB; may be repeated.",
+)
+@click.option("--forward-hup", is_flag=True, help="Hand a HUP to the monitor on to it.")
+@click.option(
     "--no-preload",
     is_flag=True,
     help="Do not preload libgimli.so: crashes of a program not linked with it are seen, but not captured.",
@@ -79,12 +105,19 @@ def command(  # noqa: PLR0913 - one argument per option, as click calls it
     watchdog: str,
     watchdog_start: str,
     watchdog_stop: str,
+    stop_signal: str,
     restart: str,
     backoff: str,
     log: str | None,
     state_dir: str | None,
     cwd: str | None,
     environment: tuple[str, ...],
+    environment_files: tuple[str, ...],
+    user: str | None,
+    group: str | None,
+    umask: str | None,
+    limits: tuple[str, ...],
+    forward_hup: bool,
     no_preload: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -115,9 +148,17 @@ def command(  # noqa: PLR0913 - one argument per option, as click calls it
             ),
             config.Restart(restart),
             parse_backoff(backoff, "--backoff"),
+            parse_stop_signal(stop_signal, "--stop-signal"),
         ),
         cwd=os.path.abspath(cwd) if cwd else None,
-        environment=tuple(_assignment(item) for item in environment),
+        environment=(
+            *(pair for path in environment_files for pair in read_environment(path)),
+            *map(_assignment, environment),
+        ),
+        identity=identify(user, group),
+        umask=None if umask is None else parse_umask(umask, "--umask"),
+        limits=tuple(map(parse_assignment, limits)),
+        forward_hup=forward_hup,
         preload=not no_preload,
         inherit_stdin=True,
     )
@@ -146,16 +187,25 @@ def _log(text: str | None, name: str, state_dir: str) -> config.Log:
         return config.Log(os.path.join(state_dir, "logs", f"{name}.log"), echo=True)
     if text == "inherit":
         return config.Log(None)
+    return log_file(text, "--log")
+
+
+def log_file(text: str, where: str) -> config.Log:
+    """A log in a file that somebody named, once it is sure that it can be written.
+
+    Raises:
+        UsageError: it cannot.
+    """
     path = os.path.abspath(text)
     if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path)):
         raise UsageError(
-            f"cannot write the log {text} (--log)",
+            f"cannot write the log {text} ({where})",
             why="it is a directory"
             if os.path.isdir(path)
             else f"there is no directory {os.path.dirname(path)}",
         )
     if not os.access(path if os.path.exists(path) else os.path.dirname(path), os.W_OK):
-        raise UsageError(f"cannot write the log {text} (--log)", why="permission denied")
+        raise UsageError(f"cannot write the log {text} ({where})", why="permission denied")
     return config.Log(path)
 
 

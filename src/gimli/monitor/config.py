@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 
+from gimli.process import Signals
 from gimli.value import plain, value
 
 TYPE_CHECKING = False
@@ -55,6 +56,30 @@ class Policy:
     intervals: Intervals = Intervals()
     restart: Restart = Restart.ON_FAULT
     backoff: Backoff = Backoff()
+    stop_signal: int = int(Signals.SIGTERM)
+    """How the program is asked to stop."""
+
+
+@value
+class Identity:
+    """Whom a program runs as: looked up when the configuration was read (``identity``)."""
+
+    user: str
+    """As it was written, for errors."""
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    """HOME, USER, LOGNAME and SHELL, of a user that the system knows."""
+
+
+@value
+class Limit:
+    """A resource limit: a name of setrlimit(2) in small letters, without RLIMIT_; -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
 
 
 @value
@@ -86,6 +111,16 @@ class Service:
     autostart: bool = True
     leave_leftovers: bool = False
     """Leave alone what its main process leaves behind when it ends."""
+    arg0: str | None = None
+    """What the program sees as its name; None: the command's first word."""
+    has_session: bool = True
+    """It leads a session, and so a process group, of its own."""
+    identity: Identity | None = None
+    """None: the monitor's own."""
+    umask: int | None = None
+    limits: tuple[Limit, ...] = ()
+    forward_hup: bool = False
+    """A HUP to the monitor is handed on to the program."""
 
 
 @value
@@ -108,6 +143,10 @@ class Monitor:
     """Empty when no library for analysis is installed: reports stay raw."""
     reread_command: tuple[str, ...] = ()
     """Reads gimli.toml anew, for a takeover. Empty: there is no file (``gimli run``)."""
+    pidfile: str | None = None
+    """Holds the monitor's pid, and its lock, while it runs."""
+    signalled_by: int | None = None
+    """A user besides root who may send the monitor signals, for beats by USR1."""
 
 
 def pack(config: Monitor) -> bytes:
@@ -137,8 +176,24 @@ def unpack_service(item: dict[str, Any]) -> Service:
         command=tuple(item.pop("command")),
         log=Log(**item.pop("log")),
         policy=Policy(
-            Intervals(**policy["intervals"]), Restart(policy["restart"]), Backoff(**policy["backoff"])
+            Intervals(**policy["intervals"]),
+            Restart(policy["restart"]),
+            Backoff(**policy["backoff"]),
+            policy["stop_signal"],
         ),
-        environment=tuple((name, text) for name, text in item.pop("environment")),
+        environment=_pairs(item.pop("environment")),
+        identity=_identity(item.pop("identity")),
+        limits=tuple(Limit(**limit) for limit in item.pop("limits")),
         **item,
     )
+
+
+def _identity(item: dict[str, Any] | None) -> Identity | None:
+    if item is None:
+        return None
+    lists = {"groups": tuple(item["groups"]), "environment": _pairs(item["environment"])}
+    return Identity(**item | lists)
+
+
+def _pairs(items: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, text) for name, text in items)

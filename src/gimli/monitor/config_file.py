@@ -17,9 +17,13 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gimli import process
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
 from gimli.monitor import config
+from gimli.monitor.environment_file import read_environment
+from gimli.monitor.identity import identify
+from gimli.monitor.limits import parse_limit
 from gimli.value import replace
 
 if TYPE_CHECKING:
@@ -142,9 +146,21 @@ class _Reading:
                 (*here, "command"),
                 'missing; expected a list of texts: command = ["./orders", "--port", "80"]',
             )
+        if "kill_after" in found and "watchdog_stop" in found:
+            self._problem((*here, "kill_after"), "it is another name of watchdog_stop: write one of them")
+        identity = self._identity(here, found)
         if self.problems:
             return None
-        return self._build(name, found)
+        return replace(self._build(name, found), identity=identity)
+
+    def _identity(self, here: tuple[str, ...], found: dict[str, Any]) -> config.Identity | None:
+        """Two keys make one value, so it cannot come from one parser."""
+        try:
+            return identify(found.get("user"), found.get("group"))
+        except UsageError as error:
+            key = "group" if error.what.startswith("group") else "user"
+            self._problem((*here, key), "; ".join(filter(None, (error.what, error.why, error.fix))))
+            return None
 
     def _build(self, name: str, found: dict[str, Any]) -> config.Service:
         usual = config.Intervals()
@@ -157,13 +173,17 @@ class _Reading:
                 config.Intervals(
                     found.get("watchdog", usual.watchdog_s),
                     found.get("watchdog_start", usual.start_s),
-                    found.get("watchdog_stop", usual.stop_s),
+                    found.get("watchdog_stop", found.get("kill_after", usual.stop_s)),
                 ),
                 found.get("restart", config.Restart.ALWAYS),
                 found.get("backoff", config.Backoff()),
+                found.get("stop_signal", config.Policy().stop_signal),
             ),
             cwd=found.get("cwd"),
-            environment=found.get("environment", ()),
+            environment=(*found.get("environment_files", ()), *found.get("environment", ())),
+            umask=found.get("umask"),
+            limits=found.get("limits", ()),
+            forward_hup=found.get("forward_hup", False),
             preload=found.get("preload", True),
             autostart=found.get("autostart", True),
             leave_leftovers=found.get("kill") == "main",
@@ -234,6 +254,63 @@ def _environment(written: Any, _: str) -> tuple[tuple[str, str], ...]:
         if not name or "=" in name or "\0" in name + text:
             raise UsageError(f"{name!r} cannot be the name of a variable")
     return tuple(written.items())
+
+
+def _environment_files(written: Any, base: str) -> tuple[tuple[str, str], ...]:
+    """The variables of all of them; of one that two files have, the later file's counts."""
+    paths = [os.path.join(base, path) for path in _texts(written)]
+    return tuple(pair for path in paths for pair in read_environment(path))
+
+
+def _account(written: Any, _: str) -> str | int:
+    if isinstance(written, bool) or not isinstance(written, (str, int)) or written == "":
+        raise UsageError(f"expected a name or a number, got {_shape(written)}")
+    return written
+
+
+def parse_umask(written: Any, where: str = "umask") -> int:
+    """A umask written as its octal digits.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    if not isinstance(written, str) or not re.fullmatch(r"0?[0-7]{1,3}", written):
+        raise UsageError(
+            f"{written!r} is not a umask ({where})", fix='write its octal digits as a text: "027"'
+        )
+    return int(written, 8)
+
+
+def _limits(written: Any, _: str) -> tuple[config.Limit, ...]:
+    if not isinstance(written, dict):
+        raise UsageError(
+            f'expected a table, such as {{ nofile = 1000, core = "unlimited" }}, got {_shape(written)}'
+        )
+    limits = tuple(parse_limit(name, limit) for name, limit in written.items())
+    if len({limit.name for limit in limits}) < len(limits):
+        raise UsageError("memory and as are the same limit, nofile and ofile too: write one of them")
+    return limits
+
+
+def parse_stop_signal(written: Any, where: str = "stop_signal") -> int:
+    """The number of a signal that a program can act on.
+
+    Raises:
+        UsageError: there is none of that name, or it is one that no program can take.
+    """
+    try:
+        signo = process.parse_signal(_text(written))
+    except ValueError:
+        raise UsageError(
+            f"{written!r} is not a signal ({where})", fix='write its name: "TERM", "INT", "QUIT"'
+        ) from None
+    if signo in {process.Signals.SIGKILL, process.Signals.SIGSTOP}:
+        raise UsageError(
+            f"{written} cannot be the way to stop a program ({where})",
+            why="it cannot act on it",
+            fix="KILL comes by itself, when the stop interval has passed",
+        )
+    return signo
 
 
 def _directory(written: Any, base: str) -> str:
@@ -326,10 +403,18 @@ def _shape(written: Any) -> str:
 _PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "command": _command,
     "environment": _environment,
+    "environment_files": _environment_files,
     "cwd": _directory,
+    "user": _account,
+    "group": _account,
+    "umask": lambda written, _: parse_umask(written),
+    "limits": _limits,
     "watchdog": _duration("watchdog"),
     "watchdog_start": _duration("watchdog_start"),
     "watchdog_stop": _duration("watchdog_stop"),
+    "kill_after": _duration("kill_after"),
+    "stop_signal": lambda written, _: parse_stop_signal(written),
+    "forward_hup": _switch,
     "restart": _restart,
     "backoff": lambda written, _: parse_backoff(written, "backoff"),
     "log": _log,

@@ -164,7 +164,8 @@ def resume(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
 
 
 def _terminate(child: Child) -> Signal:
-    return Signal(Signals.SIGTERM, "asked to restart" if child.wish is Wish.AGAIN else "asked to stop")
+    because = "asked to restart" if child.wish is Wish.AGAIN else "asked to stop"
+    return Signal(child.policy.stop_signal, because)
 
 
 def stop(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gimli.monitor.cgroups import Cgroups
-    from gimli.monitor.config import Log, Service
+    from gimli.monitor.config import Service
     from gimli.monitor.leftovers import Survey
     from gimli.monitor.records import Record
     from gimli.monitor.spawn import Spawner, Surroundings
@@ -210,9 +210,10 @@ class Kernel:
         """A service's heartbeat page; ``fd`` is the open one after a takeover."""
         return heartbeat.PageFile(path, fd)
 
-    def open_output(self, path: str, log: Log, fd: int | None, on_loss: Callable[[], None]) -> Output:
+    def open_output(self, path: str, service: Service, on_loss: Callable[[], None], fd: int | None) -> Output:
         """A service's output; ``fd`` is its open FIFO after a takeover."""
-        return Output(path, log, on_loss, fd)
+        owner = service.identity.uid if service.identity else os.geteuid()
+        return Output(path, service.log, on_loss, fd=fd, owner=owner)
 
 
 def _reaped_status(pidfd: int) -> int | None:

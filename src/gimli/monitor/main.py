@@ -37,6 +37,7 @@ def main() -> int:
 def _begin(told: config.Monitor, ready_fd: int) -> int:
     _name_process(told.instance)
     try:
+        _let_signal(told.signalled_by)
         monitor = Monitor(told)
     except GimliError as error:
         return _refuse(error, ready_fd)
@@ -52,6 +53,7 @@ def _go_on(state_fd: int) -> int:
     packed = json.loads(_read_all(state_fd))
     told = config.unpack_monitor(packed["config"])
     _name_process(told.instance)
+    _let_signal(told.signalled_by)
     try:
         monitor = Monitor(told, packed)
     except Exception:  # noqa: BLE001 - it was verified; whatever it is, the services are worth more
@@ -68,6 +70,12 @@ def _run(monitor: Monitor) -> int:
     # What exists now lives as long as the monitor does: no collection need look at it again.
     gc.freeze()
     return monitor.run()
+
+
+def _let_signal(uid: int | None) -> None:
+    """Let a user besides root signal this process: kill(2) asks for the saved uid, which execve sets back."""
+    if uid is not None:
+        os.setresuid(-1, -1, uid)
 
 
 def _read_all(fd: int) -> bytes:

@@ -32,16 +32,25 @@ class Output:
         log: where it goes.
         on_loss: called when output begins to be lost.
         fd: the open FIFO, of a monitor that was here before.
+        owner: uid of the program, which may open its own output again (/dev/stdout); -1: unchanged.
     """
 
-    def __init__(self, fifo_path: str, log: Log, on_loss: Callable[[], None], fd: int | None = None) -> None:
+    def __init__(
+        self,
+        fifo_path: str,
+        log: Log,
+        on_loss: Callable[[], None],
+        *,
+        fd: int | None = None,
+        owner: int = -1,
+    ) -> None:
         self.fifo_path = fifo_path
         self.file = OutputFile(log.file, log.cap_bytes)
         self.followers: list[Callable[[bytes], None]] = []
         self._echo = log.echo
         self._on_loss = on_loss
         self._is_losing = False
-        self.fd = _open_fifo(fifo_path) if fd is None else fd
+        self.fd = _open_fifo(fifo_path, owner) if fd is None else fd
 
     def drain(self, _: int = 0) -> None:
         """Take what is there."""
@@ -73,11 +82,13 @@ class Output:
         unlink_if_there(self.fifo_path)
 
 
-def _open_fifo(path: str) -> int:
+def _open_fifo(path: str, owner: int) -> int:
     """Read and write, so that it never reads end of file when no program holds it."""
     if not os.path.exists(path):
         os.mkfifo(path, 0o600)
-    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.fchown(fd, owner, -1)
+    return fd
 
 
 def write_if_ready(fd: int, data: bytes) -> None:

@@ -17,7 +17,7 @@ import socket
 
 from gimli import clock, paths, process
 from gimli.control.server import Server, listen
-from gimli.errors import AlreadyRunning, StoreError
+from gimli.errors import AlreadyRunning, GimliError, StoreError
 from gimli.journal import Journal
 from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
 from gimli.monitor.evidence import Evidence
@@ -25,6 +25,7 @@ from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
+from gimli.monitor.pidfile import Pidfile
 from gimli.monitor.reaper import become_subreaper, reap_strangers
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site
@@ -81,6 +82,7 @@ class Monitor:
             self._lock_fd: int = packed["lock_fd"]
         else:
             self._lock_fd, self._lost_pid = _lock(lock_path, told.instance)
+        self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
         self.journal = Journal(os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl"))
         self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
         bell_path = os.path.join(told.instance_dir, BELL_NAME)
@@ -92,6 +94,7 @@ class Monitor:
         self._cgroups = find_cgroups(told.instance, told.instance_dir)
         become_subreaper()
         self._signals = SignalReader()
+        self._hup_to_forward: bool = before.get("hup_to_forward", False)
         self._internal_errors: int = before.get("internal_errors", 0)
         self.takeover = Takeover(self)
         self.requests = Requests(self)
@@ -210,6 +213,7 @@ class Monitor:
         """A takeover has failed: everything goes on as it was."""
         self.journal.record("takeover-failed", pid=os.getpid(), why=why)
         self.requests.changed()
+        self._forward_hup()
 
     def _pack(self, configuration: dict[str, Any] | None, *, wished_again: bool) -> dict[str, Any]:
         told: dict[str, Any] = configuration or plain(self.told)
@@ -219,9 +223,11 @@ class Monitor:
             "started": self.started,
             "takeovers": self.takeovers,
             "wished_again": wished_again,
+            "hup_to_forward": self._hup_to_forward,
             "handed_ns": clock.monotonic_ns(),
             "lock_fd": self._lock_fd,
             "bell_fd": self._bell.fileno(),
+            "pidfile_fd": self.pidfile.fd if self.pidfile else None,
             "control": self._control.pack(),
             "journal": self.journal.pack(),
             "evidence": self.evidence.pack(),
@@ -234,6 +240,7 @@ class Monitor:
         return [
             self._lock_fd,
             self._bell.fileno(),
+            *([self.pidfile.fd] if self.pidfile else []),
             *self._control.descriptors(),
             *self.evidence.descriptors(),
             *self.supervision.descriptors(),
@@ -254,6 +261,7 @@ class Monitor:
         took_ms = (clock.monotonic_ns() - packed["handed_ns"]) / 1e6
         self.journal.record("takeover", pid=os.getpid(), takeovers=self.takeovers, took_ms=round(took_ms, 3))
         self.supervision.resume()
+        self._forward_hup()
         self.requests.changed()
         if packed["wished_again"]:
             self.takeover.wish()
@@ -291,14 +299,23 @@ class Monitor:
             else:
                 self._act_on(received)
 
+    def _hold_pidfile(self, lock_path: str, fd: int | None) -> Pidfile | None:
+        if self.told.pidfile is None:
+            return None
+        try:
+            return Pidfile(self.told.pidfile, fd)
+        except GimliError:
+            paths.unlink_if_there(lock_path)
+            raise
+
     def _reap(self) -> None:
         if reap_strangers(self.loop.children):
             self.loop.after(0.0, self._reap)  # behind one that this round, or the next, collects
 
     def _act_on(self, received: Received) -> None:
         service = next((item for item in self.services.values() if item.pid == received.pid), None)
-        if received.signo == signal.SIGUSR1 and service:
-            service.beat_by_signal()
+        if received.signo == signal.SIGUSR1 and (beating := service or self._service_of(received.pid)):
+            beating.beat_by_signal()
             return
         name = process.signal_name(received.signo)
         self.journal.record("signal", signal=name, sender=describe_sender(received))
@@ -315,7 +332,21 @@ class Monitor:
             self.journal.reopen()
             for each in self.services.values():
                 each.reopen_log()
+            self._hup_to_forward = True
             self.takeover.wish()
+
+    def _forward_hup(self) -> None:
+        """Once per takeover, however many came: who sent it wants the program's logs reopened too."""
+        if self._hup_to_forward:
+            self._hup_to_forward = False
+            for each in self.services.values():
+                if each.config.forward_hup and each.pid:
+                    each.send_signal(signal.SIGHUP, because="the monitor received SIGHUP")
+
+    def _service_of(self, pid: int) -> Supervised | None:
+        """The service of `gimli run` that a process belongs to: a script beats from a shell of its own."""
+        services = self.services.values() if self.told.foreground else ()
+        return next((item for item in services if item.pid and process.belongs_to(pid, item.pid)), None)
 
     def _rung(self, _: int) -> None:
         """A ring is a hint and names a service; what counts is what stands in that service's page."""
@@ -331,6 +362,8 @@ class Monitor:
         self.supervision.close()
         self._bell.close()
         self._cgroups.close()
+        if self.pidfile:
+            self.pidfile.close()
         for name in (BELL_NAME, LOCK_NAME, CGROUP_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
         os.close(self._lock_fd)

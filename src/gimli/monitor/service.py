@@ -13,6 +13,7 @@ from gimli import heartbeat, process
 from gimli.monitor import actions, adoption, events, machine, packing, spawn, watchdog
 from gimli.monitor.aftermath import Aftermath
 from gimli.monitor.child import Child, State, Wish
+from gimli.monitor.original_library import is_in_fault_handler
 from gimli.monitor.request import capture_request
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
@@ -273,10 +274,15 @@ class Supervised:
             self.page.release()
 
     def stopped_itself(self) -> None:
-        """The original library's crash protocol: USR2 to the monitor, then STOP to itself."""
-        if not self._spawned or not self._asked_by_signal:
+        """The original library's crash protocol: USR2 to the monitor, then STOP to itself.
+
+        A program of another user may not send us its USR2: there the handler that it is in tells.
+        """
+        if not self._spawned or not (self._asked_by_signal or self.config.identity):
             return
         if not self._kernel.is_stopped_child(self._spawned.pidfd):
+            return
+        if not (self._asked_by_signal or is_in_fault_handler(self._spawned.pid)):
             return
         self._asked_by_signal = False
         if self.child.state in {State.STARTING, State.RUNNING}:
@@ -334,7 +340,7 @@ class Supervised:
 
     def _open_output(self, fd: int | None) -> Output:
         fifo_path = os.path.join(self._site.instance_dir, f"{self.config.name}.out")
-        output = self._kernel.open_output(fifo_path, self.config.log, fd, self._output_lost)
+        output = self._kernel.open_output(fifo_path, self.config, self._output_lost, fd)
         self._site.loop.watch(output.fd, output.drain)
         return output
 

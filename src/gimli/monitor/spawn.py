@@ -15,6 +15,7 @@ import signal
 
 from gimli import heartbeat
 from gimli.errors import GimliError
+from gimli.monitor import attributes
 from gimli.monitor.spawned import Spawned
 from gimli.value import value
 
@@ -54,8 +55,9 @@ def raise_descriptor_limit() -> tuple[int, int]:
 def environment(
     service: Service, around: Surroundings, base: dict[str, str], monitor_pid: int
 ) -> dict[str, str]:
-    """The program's environment: the monitor's own, the service's additions, and the ABI's names."""
-    made = base | dict(service.environment)
+    """The program's environment: the monitor's own, its user's, its service's, and the ABI's names."""
+    of_user = service.identity.environment if service.identity else ()
+    made = base | dict(of_user) | dict(service.environment)
     made |= {
         heartbeat.ENV_PAGE_FD: str(around.page_fd),
         heartbeat.ENV_MONITOR_PID: str(monitor_pid),
@@ -88,6 +90,7 @@ class _Told(ctypes.Structure):
     """``struct gimli_spawn`` of libgimli/spawn.c."""
 
     _fields_ = (
+        ("program", ctypes.c_char_p),
         ("argv", ctypes.POINTER(ctypes.c_char_p)),
         ("envp", ctypes.POINTER(ctypes.c_char_p)),
         ("cwd", ctypes.c_char_p),
@@ -100,6 +103,8 @@ class _Told(ctypes.Structure):
         ("boot_id", ctypes.c_char_p),
         ("descriptors_soft", ctypes.c_ulong),
         ("descriptors_hard", ctypes.c_ulong),
+        ("has_session", ctypes.c_int),
+        ("attributes", ctypes.POINTER(attributes.Attributes)),
     )
 
 
@@ -120,7 +125,8 @@ class Spawner:
         made = environment(service, around, dict(os.environ), os.getpid())
         exec_fd, status_fd = os.pipe2(os.O_CLOEXEC)
         told = _Told(
-            _strings(service.command),
+            os.fsencode(service.command[0]),
+            _strings((service.arg0 or service.command[0], *service.command[1:])),
             _strings(tuple(f"{name}={text}" for name, text in made.items())),
             _encoded(service.cwd),
             None if service.inherit_stdin else os.devnull.encode(),
@@ -130,7 +136,9 @@ class Spawner:
             record_fd,
             cgroup_fd,
             boot_id.encode(),
-            *(_unsigned(limit) for limit in around.descriptors),
+            *(attributes.rlim_t(limit) for limit in around.descriptors),
+            service.has_session,
+            ctypes.pointer(attributes.pack(service)),
         )
         try:
             pid = self._fork(told)
@@ -156,11 +164,6 @@ def _strings(texts: tuple[str, ...]) -> ctypes.Array[ctypes.c_char_p]:
 
 def _encoded(text: str | None) -> bytes | None:
     return None if text is None else os.fsencode(text)
-
-
-def _unsigned(limit: int) -> int:
-    """An rlim_t: Python writes RLIM_INFINITY as -1."""
-    return limit % 2**64
 
 
 def _watchable(pid: int) -> int:
