@@ -107,6 +107,21 @@ def identify(pid: int) -> ProcessId | None:
     return ProcessId(pid, int(parse_stat(stat)[19]))
 
 
+def status_of_zombie(pid: int) -> ExitStatus | None:
+    """How a process ended that nobody has reaped yet; None if it has not ended.
+
+    Of one whose details we may not read, the kernel says 0.
+
+    Source: proc_pid_stat(5), field 52 (exit_code), in the form of waitpid(2).
+    """
+    stat = _read(f"/proc/{pid}/stat")
+    fields = parse_stat(stat) if stat else []
+    if len(fields) < 50 or fields[0] != b"Z":
+        return None
+    code = int(fields[49])
+    return ExitStatus(signo=code & 0x7F) if code & 0x7F else ExitStatus(code=code >> 8 & 0xFF)
+
+
 def parent_of(pid: int) -> int | None:
     """The parent's pid, or None when the process is gone."""
     stat = _read(f"/proc/{pid}/stat")

@@ -83,6 +83,8 @@ class HeartbeatLate:
     allowed_s: float
     late_ms: float
     """How long after the deadline it was noticed."""
+    scheduling: tuple[tuple[str, object], ...] = ()
+    """What the kernel says of the silent thread (``lateness.describe``)."""
 
 
 @value

@@ -11,10 +11,11 @@ import signal
 from collections import deque
 
 from gimli import clock, heartbeat, process
-from gimli.monitor import actions, events, machine, spawn, watchdog
-from gimli.monitor.child import Child, State
+from gimli.monitor import actions, events, machine, scheduling, spawn, watchdog
+from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.evidence import Outcome
 from gimli.monitor.output import Output
+from gimli.monitor.patience import Patience, describe_debugger
 from gimli.monitor.request import capture_request
 from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
@@ -91,9 +92,12 @@ class Supervised:
         self._page_was_intact = True
         self._asked_by_signal = False
         self._capturing_pids: set[int] = set()
+        self._held_fds: list[int] = []
+        """Instances that have ended, and that a debugger has not let go of yet."""
         self._capture_waiting: dict[str, Any] | None = None
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
+        self._patience = Patience(site.loop, self._tell, self.look_at_page)
         self._events: deque[events.Event] = deque()
 
     # Facts in.
@@ -144,6 +148,7 @@ class Supervised:
 
     def stopped_itself(self) -> None:
         """The original library's crash protocol: USR2 to the monitor, then STOP to itself."""
+        self._reap_held()
         if not self._spawned or not self._asked_by_signal:
             return
         try:
@@ -185,6 +190,8 @@ class Supervised:
         page = self.page.read()
         beat_ns = self._beat_ns(page)
         due = self._timers.get(actions.Timer.RESTART)
+        debugger = self._patience.debugger_now(self._spawned.pid) if self._spawned else None
+        beats = watchdog.expected(self._memory, page, self.config.policy.intervals, now_ns) if live else []
         return ServiceStatus(
             name=self.config.name,
             state=self.child.state.value,
@@ -199,6 +206,9 @@ class Supervised:
             else None,
             note=page.note if live else "",
             log=self.config.log.file,
+            debugger=describe_debugger(debugger) if debugger else None,
+            starved=self._patience.is_starved(beats),
+            late=self._patience.because(beats),
         )
 
     def reopen_log(self) -> None:
@@ -210,6 +220,7 @@ class Supervised:
         """Release everything, and take the service's files out of the runtime directory."""
         for deadline in self._timers.values():
             deadline.cancel()
+        self._patience.forget()
         if self.output:
             self._site.loop.forget(self.output.fd)
             self.output.close()
@@ -264,15 +275,34 @@ class Supervised:
     def _collect(self) -> ExitStatus:
         """Reap the process that has ended, or is about to after a failed exec."""
         assert self._spawned is not None
-        ended = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WEXITED)
-        assert ended is not None
         self._site.loop.forget(self._spawned.pidfd)
-        os.close(self._spawned.pidfd)
+        status = self._reap(self._spawned)
         self._spawned = None
+        self._patience.forget()
         self._down_since_ns = clock.monotonic_ns()
         if self.output:
             self.output.drain()
+        return status
+
+    def _reap(self, spawned: spawn.Spawned) -> ExitStatus:
+        """How it ended. A debugger reaps before us what it is attached to, at its leisure: we do not wait."""
+        if held := process.status_of_zombie(spawned.pid):
+            ended = os.waitid(os.P_PIDFD, spawned.pidfd, os.WEXITED | os.WNOHANG)
+            if ended is None:
+                self._held_fds.append(spawned.pidfd)
+                return held
+        else:
+            ended = os.waitid(os.P_PIDFD, spawned.pidfd, os.WEXITED)
+        assert ended is not None
+        os.close(spawned.pidfd)
         return ExitStatus.from_waitid(ended.si_code, ended.si_status)
+
+    def _reap_held(self) -> None:
+        """SIGCHLD: a debugger may have let go of an instance that has ended."""
+        for pidfd in tuple(self._held_fds):
+            if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG):
+                self._held_fds.remove(pidfd)
+                os.close(pidfd)
 
     def _released(self, pid: int) -> None:
         """A capture is over, and the process it was of may go on; or is already another one."""
@@ -298,6 +328,7 @@ class Supervised:
             case actions.Signal(signo=signo, because=because, group=group):
                 self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because=because)
                 self._kill(signo, group=group)
+                self._wake_to(signo)
             case actions.Capture(reason=reason, crash=crash, hang=hang):
                 self._capture(reason, crash, hang)
             case actions.CaptureWorker(crash=crash):
@@ -323,8 +354,16 @@ class Supervised:
 
     def _arm(self, timer: actions.Timer, delay_s: float) -> None:
         self._disarm(timer)
-        made = _EXPIRED[timer]
-        self._timers[timer] = self._site.loop.after(delay_s, lambda: self.handle(made()))
+        self._timers[timer] = self._site.loop.after(delay_s, lambda: self._expired(timer))
+
+    def _expired(self, timer: actions.Timer) -> None:
+        # Nobody wants it down but its own fault: whoever debugs that is not interrupted.
+        if timer is actions.Timer.STOP and self.child.wish is Wish.UP and self._spawned:
+            delay_s = self._patience.defers_kill(self._spawned.pid)
+            if delay_s:
+                self._arm(timer, delay_s)
+                return
+        self.handle(_EXPIRED[timer]())
 
     def _disarm(self, timer: actions.Timer) -> None:
         if deadline := self._timers.pop(timer, None):
@@ -366,6 +405,15 @@ class Supervised:
         except PermissionError:
             why = "it runs as another user"
             self._tell("not-sent", signal=process.signal_name(signo), pid=self.pid, why=why)
+
+    def _wake_to(self, signo: int) -> None:
+        """A program that SIGSTOP holds could not act on a signal that asks it to end."""
+        if signo == signal.SIGKILL or not self._spawned:
+            return
+        # After a snapshot it may not have got back into its stop yet.
+        if self._patience.was_stopped or scheduling.read_state(self._spawned.pid, self._spawned.pid) == "T":
+            self._tell("sent", signal="SIGCONT", pid=self.pid, because="it was stopped, and has to act")
+            self._kill(signal.SIGCONT)
 
     def _kill_group(self, signo: int) -> None:
         assert self._spawned is not None
@@ -415,6 +463,7 @@ class Supervised:
 
     def _watch(self) -> None:
         """Sleep until the next beat is due; look at it now if that has passed."""
+        due_ns = self._look.at_ns if self._look else clock.monotonic_ns()
         if self._look:
             self._look.cancel()
             self._look = None
@@ -429,23 +478,22 @@ class Supervised:
             self._look = self._site.loop.at(now_ns, self.look_at_page)
             return
         self._memory = memory
-        verdict = watchdog.look(self._memory, page, intervals, now_ns)
-        if isinstance(verdict, watchdog.Late):
-            self.handle(_late(verdict))
-            return
+        patience, pid = self._patience, self._spawned.pid
+        beats = watchdog.expected(memory, page, intervals, now_ns)
+        if patience.look(pid, beats, resumed_ns=memory.resumed_ns, now_ns=now_ns):
+            self._memory = memory = replace(memory, resumed_ns=now_ns)
+        verdict = None
+        while not patience.debugger:
+            verdict = watchdog.look(memory, page, intervals, now_ns, patience.graces)
+            if not isinstance(verdict, watchdog.Late):
+                break
+            if hang := patience.judge(verdict, pid, self._spawned.pidfd, due_ns=due_ns, now_ns=now_ns):
+                self.handle(hang)
+                return
         times = [
-            watchdog.must_look_by(self._memory, page, intervals, now_ns),
-            verdict.at_ns if verdict else None,
+            watchdog.must_look_by(memory, page, intervals, now_ns),
+            verdict.at_ns if isinstance(verdict, watchdog.Due) else None,
+            patience.look_by_ns,
         ]
         if due := [at_ns for at_ns in times if at_ns is not None]:
             self._look = self._site.loop.at(min(due), self.look_at_page)
-
-
-def _late(verdict: watchdog.Late) -> events.HeartbeatLate:
-    return events.HeartbeatLate(
-        pulse=verdict.pulse,
-        tid=verdict.tid,
-        silent_s=verdict.silent_ns / 1e9,
-        allowed_s=verdict.allowed_ns / 1e9,
-        late_ms=verdict.late_ns / 1e6,
-    )
