@@ -199,6 +199,33 @@ def test_a_program_that_takes_long_to_stop_is_not_killed_while_it_is_traced(beat
     assert running.wait_for("started")["pid"] != pid
 
 
+HELPER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+pid = int(sys.stdin.readline())
+libc.ptrace(0x4206, pid, 0, 0)  # PTRACE_SEIZE
+libc.ptrace(0x4207, pid, 0, 0)  # PTRACE_INTERRUPT
+os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED)
+sys.stdin.readline()
+"""
+
+
+def test_a_capture_helper_is_no_debugger_though_its_monitor_has_gone(gimli, beating):
+    """One that lost its monitor is nobody's child of ours: it is known by its command."""
+    os.makedirs(os.path.join(gimli.directory, "gimli", "capture"))
+    file = gimli.write("gimli/capture/__main__.py", HELPER)
+    running, pid = beating()
+    with debugger(sys.executable, "-I", "-S", file) as helper:
+        helper.stdin.write(b"%d\n" % pid)
+        helper.stdin.flush()
+        assert running.wait_for("beat-late")["cause"] == "snapshot"
+        helper.stdin.close()
+        helper.wait(20)
+    running.wait_for("beats-again", cause="snapshot")
+    stays_up(running, pid, WATCHDOG_S)
+    assert not running.events("debugger-attached")
+
+
 @contextlib.contextmanager
 def hogs(cpu: int) -> Iterator[None]:
     """A busy loop on a CPU, far more important than others."""

@@ -154,7 +154,7 @@ class Patience:
             tid=late.tid,
             silent_s=late.silent_ns / NANOSECONDS,
             allowed_s=late.allowed_ns / NANOSECONDS,
-            late_ms=late.late_ns / 1e6,
+            late_ms=self._unnoticed_ns(late, beat, now_ns) / 1e6,
             scheduling=described,
         )
 
@@ -240,6 +240,11 @@ class Patience:
         return made
 
     # Beats.
+
+    def _unnoticed_ns(self, late: Late, beat: Beat, now_ns: int) -> int:
+        """How long after its deadline, or the end of its grace, a silence is noticed."""
+        grace = self.graces.get(beat.key)
+        return max(0, now_ns - grace.until_ns) if grace and grace.since_ns == beat.since_ns else late.late_ns
 
     def _forget_silences(self) -> None:
         self._has_let_go = False
