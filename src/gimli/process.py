@@ -124,6 +124,19 @@ def identify(pid: int) -> ProcessId | None:
     return ProcessId(pid, int(parse_stat(stat)[19]))
 
 
+def status_of_zombie(pid: int) -> ExitStatus | None:
+    """How a process ended that nobody has reaped yet; None of any other.
+
+    Source: proc(5), /proc/pid/stat, field 52 (exit_code), as waitpid(2) has it. It reads 0 for those who may
+    not trace it, so that only what root or the same user reads is taken.
+    """
+    stat = _read(f"/proc/{pid}/stat")
+    fields = parse_stat(stat) if stat else []
+    if len(fields) <= _EXIT_CODE or fields[0] != b"Z" or os.geteuid() not in {0, _owner_of(pid)}:
+        return None
+    return ExitStatus.from_wait_status(int(fields[_EXIT_CODE]))
+
+
 def parent_of(pid: int) -> int | None:
     """The parent's pid, or None when the process is gone."""
     stat = _read(f"/proc/{pid}/stat")
@@ -134,26 +147,6 @@ def state_of(pid: int) -> str:
     """The kernel's letter for what a process does (R, S, D, T, t, Z, X); empty when it is gone."""
     stat = _read(f"/proc/{pid}/stat")
     return parse_stat(stat)[0].decode() if stat else ""
-
-
-def zombie_status(pid: int) -> int | None:
-    """The wait status of a process that has ended and that nobody has reaped yet; None of any other.
-
-    Source: proc(5), /proc/pid/stat, field 52 (exit_code). It reads 0 for those who may not trace it, so that
-    only what root or the same user reads is taken.
-    """
-    stat = _read(f"/proc/{pid}/stat")
-    if not stat:
-        return None
-    fields = parse_stat(stat)
-    if fields[0] != b"Z" or len(fields) <= _EXIT_CODE or os.geteuid() not in {0, _owner_of(pid)}:
-        return None
-    return int(fields[_EXIT_CODE])
-
-
-def is_session_leader(pid: int) -> bool:
-    """Whether a process leads its session, as every service does."""
-    return session_of(pid) == pid
 
 
 def session_of(pid: int) -> int | None:

@@ -29,8 +29,12 @@ class ServiceStatus:
     next_start_s: float | None
     note: str
     log: str | None
-    debugger: int | None = None
+    debugger: dict[str, Any] | None = None
+    """``pid``, ``comm``, ``uid``, ``user`` of whoever traces it: the watchdog waits."""
     starved: bool = False
+    """A beat is late because the program gets no CPU."""
+    late: str = ""
+    """Why a late beat is borne for now, in words."""
 
 
 @value
@@ -53,3 +57,12 @@ def to_json(status: MonitorStatus) -> dict[str, Any]:
         "monitor": monitor,
         "services": [fields_of(service) for service in status.services],
     }
+
+
+def describe_tracer(tracer: dict[str, Any]) -> str:
+    """A debugger in words: ``gdb (pid 9001) of anna``."""
+    if not tracer["pid"]:
+        return "a debugger outside of this container"
+    comm = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in tracer["comm"])
+    owner = tracer["user"] or (f"uid {tracer['uid']}" if tracer["uid"] is not None else "")
+    return f"{comm or 'a process'} (pid {tracer['pid']})" + (f" of {owner}" if owner else "")

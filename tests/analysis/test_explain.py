@@ -159,6 +159,55 @@ def test_a_hang_tells_the_pulse_the_place_and_the_file():
     assert [thread.name for thread in made.threads] == ["writer-2", "reader"]
 
 
+STARVED = {
+    "cause": "starved",
+    "because": "starved: it waited for a CPU for 29 of 30 s, and ran for 0.1 s",
+    "state": "R",
+    "window_s": 30.0,
+    "ran_s": 0.1,
+    "waited_s": 29.0,
+}
+
+
+def test_a_starved_program_is_told_as_one_before_where_it_stands():
+    evidence = Evidence(
+        kernel={4712: KernelThread(4712, state="R")}, native={4712: NativeThread(4712, (OWN,))}
+    )
+    made = hung(evidence, hang=HANG | {"scheduling": STARVED})
+    assert [each.kind for each in made.findings] == ["lateness", "hang"]
+    assert made.summary == "starved"
+    assert made.findings[0].text.startswith(
+        "It is late, and may not hang: starved: it waited for a CPU for 29 of 30 s"
+    )
+    assert made.findings[0].evidence == ("in 30 s it ran for 0.1 s and waited for a CPU for 29 s",)
+    assert made.findings[1].evidence[1:] == made.findings[0].evidence
+    other = hung(evidence, hang=HANG | {"scheduling": STARVED | {"because": "starved: otherwise"}})
+    assert other.signature == made.signature
+
+
+@pytest.mark.parametrize(
+    "scheduling",
+    [
+        None,
+        [],
+        {},
+        STARVED | {"cause": None},
+        STARVED | {"cause": "a cause of the future"},
+        STARVED | {"because": 7},
+        STARVED | {"because": ""},
+    ],
+)
+def test_a_hang_with_nobody_else_to_blame_is_told_alone(scheduling):
+    made = hung(Evidence(native={4712: NativeThread(4712, (OWN,))}), hang=HANG | {"scheduling": scheduling})
+    assert [each.kind for each in made.findings] == ["hang"]
+
+
+@pytest.mark.parametrize("figure", [None, "1", -1, 1e300, float("nan")])
+def test_figures_that_are_none_are_left_out(figure):
+    made = hung(Evidence(), hang=HANG | {"scheduling": STARVED | {"ran_s": figure}})
+    assert made.findings[0].evidence == ()
+
+
 def test_a_lock_that_another_thread_holds_is_told_with_its_holder():
     wait = LockWait("mutex", 0x1000, 4711, "index")
     made = hung(

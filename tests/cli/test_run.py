@@ -489,6 +489,7 @@ def test_usr1_is_a_beat(gimli, original_client):
     output_of(running, "running")
     assert gimli.service()["beat_age_s"] < 0.5
     os.kill(running.pids()[0], signal.SIGSTOP)
+    assert running.wait_for("beat-late")["cause"] == "stopped"
     assert running.wait_for("hang")["late_ms"] < 100
 
 

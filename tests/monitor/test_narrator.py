@@ -66,6 +66,40 @@ def test_whatever_the_machine_tells_has_a_line_or_none_and_never_an_exception(tm
             {"pulse": "a\x1b[2Jb", "silent_s": 2.0, "allowed_s": 2.0, "late_ms": 0.4},
             "orders hangs: pulse 'a\\x1b[2Jb' has been silent for 2.0 s, allowed are 2.0 s; " + NOTICED,
         ),
+        (
+            "hang",
+            {"pulse": None, "silent_s": 2.0, "allowed_s": 1.0, "late_ms": 0.44, "because": "frozen"},
+            f"orders hangs: its heartbeat has been silent for 2.0 s, allowed are 1.0 s; {NOTICED}; frozen",
+        ),
+        (
+            "starved",
+            {"pulse": None, "silent_s": 2.0, "grace_s": 2.0, "because": "starved: no CPU"},
+            ("the heartbeat of orders has been silent for 2.0 s, but it is not taken for a hang yet: "
+            "starved: no CPU; it has another 2.0 s"),
+        ),
+        (
+            "beat-late",
+            {"pulse": "writer", "silent_s": 2.0, "grace_s": 2.0, "because": "stopped by SIGSTOP"},
+            ("pulse 'writer' of orders has been silent for 2.0 s, but it is not taken for a hang yet: "
+            "stopped by SIGSTOP; it has another 2.0 s"),
+        ),
+        ("beats-again", {"pulse": None, "cause": "starved"}, "orders beats again"),
+        (
+            "debugger-attached",
+            {"debugger": {"pid": 9001, "comm": "gdb", "uid": 1000, "user": "anna"}},
+            "the watchdog of orders waits: gdb (pid 9001) of anna attached",
+        ),
+        (
+            "debugger-detached",
+            {"debugger": {"pid": 9001, "comm": "g\x1bb", "uid": 1000, "user": ""}, "for_s": 7.0},
+            ("g\N{REPLACEMENT CHARACTER}b (pid 9001) of uid 1000 has let go of orders after 7.0 s; "
+            "its deadlines start anew"),
+        ),
+        (
+            "debugger-attached",
+            {"debugger": {"pid": 0, "comm": "", "uid": None, "user": ""}},
+            "the watchdog of orders waits: a debugger outside of this container attached",
+        ),
         ("released", {"report": "R1", "pause_ms": 1.44}, "snapshot R1 of orders taken in 1.4 ms"),
         ("snapshot-failed", {"what": "W", "why": "Y", "fix": ""}, "no snapshot of orders: W: Y"),
         ("exited", {"pid": 7, "status": "exit 3", "code": 3, "signo": None}, "orders (pid 7) ended: exit 3"),

@@ -12,7 +12,7 @@ from gimli.analysis.cause import Cause
 from gimli.analysis.crashes import explain_crash
 from gimli.analysis.crashsite import describe_sender
 from gimli.analysis.deadlocks import find_deadlocks, waiting_edges
-from gimli.analysis.hangs import explain_hang, silent_thread
+from gimli.analysis.hangs import explain_hang, explain_lateness, silent_thread
 from gimli.analysis.merge import merge
 from gimli.analysis.stacks import doing, with_waits_of_interpreter
 from gimli.report import Finding, Report, Thread, signature_of
@@ -49,6 +49,7 @@ def explain(
     causes += deadlocks
     if report.reason == "hang":
         hang = explain_hang(report, evidence, edges)
+        causes += explain_lateness(report)
         # With a deadlock, a silent thread that is not part of it is a victim.
         causes.append(replace(hang, tids=()) if deadlocks else hang)
     causes += _senders(report, causes)

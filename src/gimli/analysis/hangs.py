@@ -46,6 +46,46 @@ def explain_hang(report: Report, evidence: Evidence, edges: Sequence[Edge]) -> C
     )
 
 
+def explain_lateness(report: Report) -> list[Cause]:
+    """Who else is to blame for the silence: a program that gets no CPU does not hang of itself."""
+    seen = _scheduling(report)
+    cause, because = seen.get("cause"), seen.get("because")
+    if not isinstance(cause, str) or not isinstance(because, str) or cause not in _SURE or not because:
+        return []
+    text = f"It is late, and may not hang: {because}. It had been given its interval a second time."
+    figures = _figures(seen)
+    finding = Finding("lateness", text, _SURE[cause], (figures,) if figures else ())
+    # A signature must not change with the figures.
+    return [Cause(finding, summary=because.partition(":")[0], key=("lateness", cause))]
+
+
+_SURE = {
+    "stopped": 0.98,
+    "frozen": 0.98,
+    "throttled": 0.9,
+    "starved": 0.85,
+    "monitor late": 0.6,
+    "suspended": 0.6,
+    "snapshot": 0.6,
+}
+"""How sure it is that a cause of ``monitor.lateness`` explains the silence."""
+
+
+def _scheduling(report: Report) -> dict[str, Any]:
+    found = (report.hang or {}).get("scheduling")
+    return found if isinstance(found, dict) else {}
+
+
+def _figures(seen: dict[str, Any]) -> str:
+    """``in 60.0 s it ran for 0.1 s and waited for a CPU for 59.2 s``; empty when nothing was measured."""
+    window_s, ran_s, waited_s = (seen.get(key) for key in ("window_s", "ran_s", "waited_s"))
+    if not all(isinstance(each, int | float) and 0 <= each < 1e9 for each in (window_s, ran_s, waited_s)):
+        return ""
+    if not window_s:
+        return ""
+    return f"in {window_s:.3g} s it ran for {ran_s:.2g} s and waited for a CPU for {waited_s:.2g} s"
+
+
 class _Stand(NamedTuple):
     """What a thread is doing and where."""
 
@@ -71,7 +111,9 @@ def _stand(thread: Thread, report: Report, evidence: Evidence, edges: Sequence[E
     if kernel and kernel.state == "R" and kernel.syscall is None:
         # One look at a thread that computes cannot tell a loop without end from long work.
         guess = ", a loop without end or work that takes longer than its interval"
-        return _Stand(f"running{where}", "running", ("state R, in no system call",), 0.8, guess)
+        figures = _figures(_scheduling(report))
+        seen_running = ("state R, in no system call", *((figures,) if figures else ()))
+        return _Stand(f"running{where}", "running", seen_running, 0.8, guess)
     if thread.doing:
         seen = (f"in the system call {kernel.syscall.name}",) if kernel and kernel.syscall else ()
         return _Stand(f"{thread.doing}{where}", thread.doing.split()[0], seen, 0.9)

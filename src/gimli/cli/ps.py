@@ -19,6 +19,7 @@ _COLOURS = {
     "failed": "bold red",
     "backoff": "yellow",
     "capturing": "yellow",
+    "debugged": "cyan",
     "killing": "red",
 }
 
@@ -29,7 +30,8 @@ def command(*, as_json: bool) -> None:
     """Show the services of all monitors of this user, and how they are.
 
     \b
-    STATE     down, starting, running, capturing, stopping, killing, backoff, failed
+    STATE     down, starting, running, capturing, stopping, killing, backoff, failed;
+              debugged: it runs, and its watchdog waits until a debugger has let go
     BEAT      how long ago the program last beat; - when it has no heartbeat
     """  # noqa: D301 - \b is click's mark for a paragraph that is not wrapped
     monitors = [answer for _, answer in client.all_status()]
@@ -59,7 +61,7 @@ def _table(services: list[dict[str, Any]]) -> Table:
     for service in services:
         table.add_row(
             service["name"],
-            Text(service["state"], style=_COLOURS.get(service["state"], "")),
+            Text(_state(service), style=_COLOURS.get(_state(service), "")),
             _or_dash(service["pid"]),
             _age(service["uptime_s"]),
             str(service["restarts"]),
@@ -67,6 +69,12 @@ def _table(services: list[dict[str, Any]]) -> Table:
             Text(_remark(service)),
         )
     return table
+
+
+def _state(service: dict[str, Any]) -> str:
+    """Its state; for a program that a debugger holds, that it does."""
+    is_watched = service["state"] in {"starting", "running"}
+    return "debugged" if is_watched and service.get("debugger") else str(service["state"])
 
 
 def _remark(service: dict[str, Any]) -> str:
@@ -77,6 +85,10 @@ def _remark(service: dict[str, Any]) -> str:
         parts.append(service["because"])
     if service["next_start_s"] is not None:
         parts.append(f"next try in {format_duration(service['next_start_s'])}")
+    if debugger := service.get("debugger"):
+        parts.append(f"watchdog paused: {status.describe_tracer(debugger)} attached")
+    if late := service.get("late"):
+        parts.append(f"beat late, not taken for a hang yet: {late}")
     if service["note"]:
         parts.append(f'"{service["note"]}"')
     return "; ".join(parts) or "-"

@@ -118,6 +118,7 @@ def hang(child: Child, event: HeartbeatLate) -> tuple[Child, tuple[Action, ...]]
         silent_s=round(event.silent_s, 6),
         allowed_s=event.allowed_s,
         late_ms=round(event.late_ms, 3),
+        **{key: fact for key, fact in event.scheduling if key == "because" and fact},
     )
     return replace(child, reason="hang"), (Disarm(Timer.HEALTHY), told, Capture("hang", hang=event))
 

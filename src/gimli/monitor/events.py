@@ -96,7 +96,9 @@ class HeartbeatLate:
     silent_s: float
     allowed_s: float
     late_ms: float
-    """How long after the deadline it was noticed."""
+    """How long after the deadline, or the end of a grace, it was noticed."""
+    scheduling: tuple[tuple[str, object], ...] = ()
+    """What the kernel says of the silent thread (``lateness.describe``)."""
 
 
 @value

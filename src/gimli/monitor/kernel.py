@@ -16,15 +16,18 @@ import time
 from gimli import clock, heartbeat, process
 from gimli.monitor import leftovers, records
 from gimli.monitor.output import Output
+from gimli.monitor.patience import Patience
 from gimli.process import ExitStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from gimli.monitor.cgroups import Cgroups
     from gimli.monitor.config import Service
     from gimli.monitor.leftovers import Survey
+    from gimli.monitor.loop import Loop
     from gimli.monitor.records import Record
     from gimli.monitor.spawn import Spawner, Surroundings
     from gimli.monitor.spawned import Spawned
@@ -98,6 +101,10 @@ class Kernel:
         """Record that the service does not run."""
         records.write_down(path)
 
+    def state_of(self, pid: int) -> str:
+        """The kernel's letter for what a process does; ``T``: somebody has stopped it."""
+        return process.state_of(pid)
+
     def identify(self, pid: int) -> ProcessId | None:
         """The process that has this pid now, unless it has ended."""
         return None if process.state_of(pid) in {"Z", "X"} else process.identify(pid)
@@ -150,11 +157,19 @@ class Kernel:
 
     # Ends.
 
-    def collect(self, pidfd: int) -> ExitStatus:
-        """Reap a child that has ended, or is about to."""
-        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        assert ended is not None
-        return ExitStatus.from_waitid(ended.si_code, ended.si_status)
+    def collect(self, ended: Spawned) -> ExitStatus:
+        """Reap a child that has ended, or is about to.
+
+        A debugger reaps before us what it is attached to, at its leisure. We do not wait for it: the child
+        is a stranger from then on, and is reaped as one.
+        """
+        held = process.status_of_zombie(ended.pid)
+        options = os.WEXITED if held is None else os.WEXITED | os.WNOHANG
+        reaped = os.waitid(os.P_PIDFD, ended.pidfd, options)
+        if reaped is not None:
+            return ExitStatus.from_waitid(reaped.si_code, reaped.si_status)
+        assert held is not None
+        return held
 
     def status_of_stranger(self, pid: int, pidfd: int) -> ExitStatus | None:
         """How an adopted process ended, which is somebody else's child; None when that cannot be known yet.
@@ -168,10 +183,7 @@ class Kernel:
                 return ExitStatus.from_waitid(ended.si_code, ended.si_status)
         except ChildProcessError:
             pass
-        status = process.zombie_status(pid)
-        if status is None:
-            status = _reaped_status(pidfd)
-        return None if status is None else ExitStatus.from_wait_status(status)
+        return process.status_of_zombie(pid) or _reaped_status(pidfd)
 
     def leftovers(self, service: str, ended: Spawned, bell_path: str, expected: set[int]) -> list[ProcessId]:
         """What the main process of a service has left running.
@@ -204,7 +216,17 @@ class Kernel:
         """Close a descriptor."""
         os.close(fd)
 
-    # Files of a service.
+    # What belongs to a service.
+
+    def patience(
+        self,
+        loop: Loop,
+        tell: Callable[..., None],
+        look: Callable[[], None],
+        packed: dict[str, Any] | None,
+    ) -> Patience:
+        """What its late beats are granted; ``packed`` is from before a takeover."""
+        return Patience.unpack(packed, loop, tell, look) if packed else Patience(loop, tell, look)
 
     def open_page(self, path: str, fd: int | None) -> heartbeat.PageFile:
         """A service's heartbeat page; ``fd`` is the open one after a takeover."""
@@ -216,7 +238,7 @@ class Kernel:
         return Output(path, service.log, on_loss, fd=fd, owner=owner)
 
 
-def _reaped_status(pidfd: int) -> int | None:
+def _reaped_status(pidfd: int) -> ExitStatus | None:
     """The exit status kept by a pidfd after the process was reaped.
 
     Source: include/uapi/linux/pidfd.h, PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15.
@@ -229,7 +251,7 @@ def _reaped_status(pidfd: int) -> int | None:
         return None
     (mask,) = struct.unpack_from("<Q", info)
     (exit_code,) = struct.unpack_from("<i", info, _PIDFD_EXIT_CODE_OFFSET)
-    return int(exit_code) if mask & _PIDFD_INFO_EXIT else None
+    return ExitStatus.from_wait_status(exit_code) if mask & _PIDFD_INFO_EXIT else None
 
 
 def _read_text(path: str) -> str:

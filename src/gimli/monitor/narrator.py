@@ -5,6 +5,7 @@ from __future__ import annotations
 from gimli import process
 from gimli.clock import format_duration
 from gimli.monitor.output import write_if_ready
+from gimli.status import describe_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ def describe(entry: dict[str, Any]) -> str:
             what = f"pulse {entry['pulse']!r}" if entry["pulse"] else "its heartbeat"
             silent, allowed = format_duration(entry["silent_s"]), format_duration(entry["allowed_s"])
             late = f"noticed {entry['late_ms']:.1f} ms after the deadline"
-            return f"{service} hangs: {what} has been silent for {silent}, allowed are {allowed}; {late}"
+            because = f"; {entry['because']}" if entry.get("because") else ""
+            words = f"{service} hangs: {what} has been silent for {silent}, allowed are {allowed}"
+            return f"{words}; {late}{because}"
+        case "starved" | "beat-late" | "beats-again" | "debugger-attached" | "debugger-detached":
+            return _describe_patience(entry)
         case "released":
             return f"snapshot {entry['report']} of {service} taken in {entry['pause_ms']:.1f} ms"
         case "snapshot-failed":
@@ -85,6 +90,24 @@ def _describe_continuity(entry: dict[str, Any]) -> str:
             return f"{service} has left processes behind ({entry['pids']}): {entry['why']}"
         case _:
             return ""
+
+
+def _describe_patience(entry: dict[str, Any]) -> str:
+    """Why the watchdog does not act."""
+    service = entry["service"]
+    match entry["event"]:
+        case "beats-again":
+            return f"{service} beats again"
+        case "debugger-attached":
+            return f"the watchdog of {service} waits: {describe_tracer(entry['debugger'])} attached"
+        case "debugger-detached":
+            waited, who = format_duration(entry["for_s"]), describe_tracer(entry["debugger"])
+            return f"{who} has let go of {service} after {waited}; its deadlines start anew"
+        case _:
+            what = f"pulse {entry['pulse']!r}" if entry["pulse"] else "the heartbeat"
+            silent, grace = format_duration(entry["silent_s"]), format_duration(entry["grace_s"])
+            words = f"{what} of {service} has been silent for {silent}, but it is not taken for a hang yet"
+            return f"{words}: {entry['because']}; it has another {grace}"
 
 
 def _at(entry: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ def capture_request(  # noqa: PLR0913 - keywords: a request has that many parts
         "start_ticks": identity.start_ticks if identity else None,
         "crash": fields_of(crash) if crash else None,
         "signal": crash.signo if crash else signo,
-        "hang": fields_of(hang) if hang else None,
+        "hang": fields_of(hang) | {"scheduling": dict(hang.scheduling) or None} if hang else None,
         "heartbeat": _heartbeat(page, now_ns),
         "page": page_path if crash else None,
         "output": output,

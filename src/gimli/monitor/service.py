@@ -14,6 +14,7 @@ from gimli.monitor import actions, adoption, events, machine, packing, spawn, wa
 from gimli.monitor.aftermath import Aftermath
 from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.original_library import is_in_fault_handler
+from gimli.monitor.patience import describe_debugger
 from gimli.monitor.request import capture_request
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
@@ -79,7 +80,7 @@ class Supervised:
     # A monitor has a thousand of these, and an instance's own dictionary would be 3 kB.
     __slots__ = (
         "_aftermath", "_answered_request", "_asked_by_signal", "_down_since_ns", "_ended_with", "_events",
-        "_kernel", "_look", "_memory", "_on_change", "_page_was_intact", "_record_path", "_site",
+        "_kernel", "_look", "_memory", "_on_change", "_page_was_intact", "_patience", "_record_path", "_site",
         "_spawned", "_started_ns", "_timers", "child", "config", "is_uncertain", "output", "page",
         "snapshots", "start_waits",
     )  # fmt: skip
@@ -113,6 +114,9 @@ class Supervised:
         """It is to be started as soon as what a dead monitor's instance left behind is gone."""
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
+        self._patience = self._kernel.patience(
+            site.loop, self._tell, self.look_at_page, packed["patience"] if packed else None
+        )
         self._events: deque[events.Event] = deque()
         fds = packed["fds"] if packed else {}
         page_path = os.path.join(site.instance_dir, f"{config.name}.page")
@@ -183,6 +187,7 @@ class Supervised:
             "page_was_intact": self._page_was_intact,
             "asked_by_signal": self._asked_by_signal,
             "is_uncertain": self.is_uncertain,
+            "patience": self._patience.pack(),
             "aftermath": self._aftermath.pack(),
             "ended_with": plain(self._ended_with),
             "start_waits": self.start_waits,
@@ -317,6 +322,8 @@ class Supervised:
         page = self.page.read()
         beat_ns = self._beat_ns(page)
         due = self._timers.get(actions.Timer.RESTART)
+        debugger = self._patience.debugger_now(self._spawned.pid) if self._spawned else None
+        beats = watchdog.expected(self._memory, page, self.config.policy.intervals, now_ns) if live else []
         return ServiceStatus(
             name=self.config.name,
             state=self.child.state.value,
@@ -331,6 +338,9 @@ class Supervised:
             else None,
             note=page.note if live else "",
             log=self.config.log.file,
+            debugger=describe_debugger(debugger) if debugger else None,
+            starved=self._patience.is_starved(beats),
+            late=self._patience.because(beats),
         )
 
     def reopen_log(self) -> None:
@@ -348,6 +358,7 @@ class Supervised:
         """Release everything, and take the service's files out of the runtime directory."""
         for deadline in self._timers.values():
             deadline.cancel()
+        self._patience.forget()
         if self.output:
             self._site.loop.forget(self.output.fd)
             self.output.close()
@@ -385,7 +396,7 @@ class Supervised:
         self._kernel.close(spawned.exec_fd)
         self._spawned = replace(spawned, exec_fd=-1)
         if why:
-            self._kernel.collect(spawned.pidfd)
+            self._kernel.collect(spawned)
             self._collected()
             self._kernel.write_down(self._record_path)
             self.handle(machine.judge_spawn_failure(self.child, why))
@@ -402,7 +413,7 @@ class Supervised:
         if self._spawned.adopted:
             self._stranger_exited(self._spawned, is_reaped=bool(what & HANGUP))
         else:
-            self._ended(self._kernel.collect(self._spawned.pidfd))
+            self._ended(self._kernel.collect(self._spawned))
 
     def _stranger_exited(self, spawned: Spawned, *, is_reaped: bool) -> None:
         """An adopted process is another's child: its status is read, not waited for."""
@@ -453,6 +464,7 @@ class Supervised:
         self._kernel.close(self._spawned.pidfd)
         self._site.loop.children.discard(self._spawned.pid)
         self._spawned = None
+        self._patience.forget()
 
     def _released(self, pid: int) -> None:
         """No capture of ``pid`` is under way any more; it may be the service's, or already another one."""
@@ -472,6 +484,7 @@ class Supervised:
             case actions.Signal(signo=signo, because=because, group=group):
                 self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because=because)
                 self._kill(signo, group=group)
+                self._wake_to(signo)
             case actions.Capture(reason=reason, crash=crash, hang=hang):
                 self._capture(reason, crash, hang)
             case actions.CaptureWorker(crash=crash):
@@ -483,7 +496,7 @@ class Supervised:
                 if self._asked_by_signal:
                     self._kill(Signals.SIGCONT)
             case actions.Arm(timer=timer, delay_s=delay_s):
-                self._arm_at(timer, self._kernel.now_ns() + round(delay_s * 1e9))
+                self._arm(timer, delay_s)
             case actions.Disarm(timer=timer):
                 self._disarm(timer)
             case actions.Tell(event=event, details=details):
@@ -495,12 +508,22 @@ class Supervised:
             details["after_ms"] = round(down_ns / 1e6, 3)
         self._site.journal.record(event, self.config.name, **details)
 
+    def _arm(self, timer: actions.Timer, delay_s: float) -> None:
+        self._arm_at(timer, self._kernel.now_ns() + round(delay_s * 1e9))
+
     def _arm_at(self, timer: actions.Timer, at_ns: int) -> None:
         self._disarm(timer)
         self._timers[timer] = self._site.loop.at(at_ns, lambda: self._expired(timer))
 
     def _expired(self, timer: actions.Timer) -> None:
         del self._timers[timer]
+        # Nobody wants it down but its own fault: whoever debugs that is not interrupted.
+        if timer is actions.Timer.STOP and self.child.wish is Wish.UP and self._spawned:
+            delay_s = self._patience.defers_kill(self._spawned.pid)
+            if delay_s:
+                self._arm(timer, delay_s)
+                return
+        self.handle(_EXPIRED[timer]())
         self.handle(_EXPIRED[timer]())
 
     def _disarm(self, timer: actions.Timer) -> None:
@@ -551,6 +574,15 @@ class Supervised:
             why = "it runs as another user"
             self._tell("not-sent", signal=process.signal_name(signo), pid=self.pid, why=why)
 
+    def _wake_to(self, signo: int) -> None:
+        """A program that SIGSTOP holds could not act on a signal that asks it to end."""
+        if signo == Signals.SIGKILL or not self._spawned:
+            return
+        # After a snapshot it may not have got back into its stop yet.
+        if self._patience.was_stopped or self._kernel.state_of(self._spawned.pid) == "T":
+            self._tell("sent", signal="SIGCONT", pid=self.pid, because="it was stopped, and has to act")
+            self._kill(Signals.SIGCONT)
+
     def _capture(self, reason: str, crash: heartbeat.Crash | None, hang: events.HeartbeatLate | None) -> None:
         assert self._spawned is not None
         self.snapshots.take(self._request(reason, self._spawned.pid, crash=crash, hang=hang))
@@ -573,6 +605,7 @@ class Supervised:
 
     def _watch(self) -> None:
         """Sleep until the next beat is due; look at it now if that has passed."""
+        due_ns = self._look.at_ns if self._look else self._kernel.now_ns()
         if self._look:
             self._look.cancel()
             self._look = None
@@ -587,23 +620,22 @@ class Supervised:
             self._look = self._site.loop.at(now_ns, self.look_at_page)
             return
         self._memory = memory
-        verdict = watchdog.look(self._memory, page, intervals, now_ns)
-        if isinstance(verdict, watchdog.Late):
-            self.handle(_late(verdict))
-            return
+        patience, pid = self._patience, self._spawned.pid
+        beats = watchdog.expected(memory, page, intervals, now_ns)
+        if patience.look(pid, beats, resumed_ns=memory.resumed_ns, now_ns=now_ns):
+            self._memory = memory = replace(memory, resumed_ns=now_ns)
+        verdict = None
+        while not patience.debugger:
+            verdict = watchdog.look(memory, page, intervals, now_ns, patience.graces)
+            if not isinstance(verdict, watchdog.Late):
+                break
+            if hang := patience.judge(verdict, pid, self._spawned.pidfd, due_ns=due_ns, now_ns=now_ns):
+                self.handle(hang)
+                return
         times = [
-            watchdog.must_look_by(self._memory, page, intervals, now_ns),
-            verdict.at_ns if verdict else None,
+            watchdog.must_look_by(memory, page, intervals, now_ns),
+            verdict.at_ns if isinstance(verdict, watchdog.Due) else None,
+            patience.look_by_ns,
         ]
         if due := [at_ns for at_ns in times if at_ns is not None]:
             self._look = self._site.loop.at(min(due), self.look_at_page)
-
-
-def _late(verdict: watchdog.Late) -> events.HeartbeatLate:
-    return events.HeartbeatLate(
-        pulse=verdict.pulse,
-        tid=verdict.tid,
-        silent_s=verdict.silent_ns / 1e9,
-        allowed_s=verdict.allowed_ns / 1e9,
-        late_ms=verdict.late_ns / 1e6,
-    )

@@ -12,6 +12,8 @@ from gimli.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gimli.monitor.config import Intervals
 
 _NS = 1_000_000_000
@@ -36,6 +38,36 @@ class Memory:
 
 
 @value
+class Beat:
+    """One beat that is expected: the main one, or a pulse's."""
+
+    pulse: str | None
+    tid: int | None
+    since_ns: int
+    """Where its silence begins: the last beat, or later if silence before a moment does not count."""
+    allowed_ns: int
+
+    @property
+    def key(self) -> str:
+        """What to remember it by."""
+        return beat_key(self.pulse, self.tid)
+
+
+def beat_key(pulse: str | None, tid: int | None) -> str:
+    """A text that stands for one beat; empty for the main one."""
+    return "" if pulse is None else f"{tid or 0} {pulse}"
+
+
+@value
+class Grace:
+    """A silence that is borne for longer than allowed, because somebody else may be to blame for it."""
+
+    since_ns: int
+    """Which silence: the next one is another."""
+    until_ns: int
+
+
+@value
 class Due:
     """The next beat is due at ``at_ns``; look again then."""
 
@@ -51,6 +83,9 @@ class Late:
     silent_ns: int
     allowed_ns: int
     late_ns: int
+
+
+NO_GRACES: Mapping[str, Grace] = {}
 
 
 def remember(memory: Memory, page: heartbeat.Page, now_ns: int) -> Memory:
@@ -82,20 +117,38 @@ def allowed_ns(state: int, intervals: Intervals) -> int | None:
     return None if seconds is None else round(seconds * _NS)
 
 
-def look(memory: Memory, page: heartbeat.Page, intervals: Intervals, now_ns: int) -> Due | Late | None:
-    """The deadline that comes first: passed, to come, or None when nothing is watched.
-
-    A pulse is named before the main beat when both are late: it says more.
-    """
-    verdicts = [
-        _judge(max(_stamp(pulse, now_ns), memory.resumed_ns), pulse.interval_ns, now_ns, pulse)
+def expected(memory: Memory, page: heartbeat.Page, intervals: Intervals, now_ns: int) -> list[Beat]:
+    """The beats that are watched now."""
+    beats = [
+        Beat(
+            pulse.name,
+            pulse.tid if pulse.tid > 0 else None,
+            max(_stamp(pulse, now_ns), memory.resumed_ns),
+            pulse.interval_ns,
+        )
         for pulse in page.pulses
         if pulse.active and page.intact
     ]
     silence_ns = allowed_ns(memory.state, intervals)
     if silence_ns is not None:
         since_ns = max(memory.beat_ns or memory.since_ns, memory.resumed_ns)
-        verdicts.append(_judge(since_ns, silence_ns, now_ns, None))
+        beats.append(Beat(None, None, since_ns, silence_ns))
+    return beats
+
+
+def look(
+    memory: Memory,
+    page: heartbeat.Page,
+    intervals: Intervals,
+    now_ns: int,
+    graces: Mapping[str, Grace] = NO_GRACES,
+) -> Due | Late | None:
+    """The deadline that comes first: passed, to come, or None when nothing is watched.
+
+    A pulse is named before the main beat when both are late: it says more.
+    """
+    beats = expected(memory, page, intervals, now_ns)
+    verdicts = [_judge(beat, now_ns, graces.get(beat.key)) for beat in beats]
     late = [verdict for verdict in verdicts if isinstance(verdict, Late)]
     if late:
         return max(late, key=lambda verdict: (verdict.pulse is not None, verdict.late_ns))
@@ -128,9 +181,10 @@ def _stamp(pulse: heartbeat.Pulse, now_ns: int) -> int:
     return pulse.beat_ns if pulse.beat_ns <= now_ns + _FUTURE_NS else 0
 
 
-def _judge(since_ns: int, silence_ns: int, now_ns: int, pulse: heartbeat.Pulse | None) -> Due | Late:
-    deadline_ns = since_ns + silence_ns
+def _judge(beat: Beat, now_ns: int, grace: Grace | None) -> Due | Late:
+    deadline_ns = beat.since_ns + beat.allowed_ns
     if now_ns < deadline_ns:
         return Due(deadline_ns)
-    name, tid = (pulse.name, pulse.tid) if pulse else (None, 0)
-    return Late(name, tid if tid > 0 else None, now_ns - since_ns, silence_ns, now_ns - deadline_ns)
+    if grace and grace.since_ns == beat.since_ns and now_ns < grace.until_ns:
+        return Due(grace.until_ns)
+    return Late(beat.pulse, beat.tid, now_ns - beat.since_ns, beat.allowed_ns, now_ns - deadline_ns)
