@@ -15,9 +15,11 @@ from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.monitor import config, events
 from gimli.monitor.child import State
+from gimli.monitor.deaths import Records
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
 from gimli.monitor.requests import _refuse_snapshot
+from gimli.monitor.senders import Senders
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 
@@ -41,6 +43,8 @@ class Held:
             None,
             limit,
             load_spawner(),
+            Senders(self.loop, self.journal, "app", directory),
+            Records(),
         )
         log = config.Log(os.path.join(directory, "app.log"))
         made = config.Service("app", command, log, config.Policy(**policy))

@@ -17,14 +17,17 @@ from gimli.cli.lines import safe
 from gimli.clock import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gimli.report import Report
 
     Event = Mapping[str, Any]
 
 _TOLERANCE = timedelta(milliseconds=50)
-_COMMON = {"schema", "time", "monotonic_ns", "service", "event", "signal", "sender", "repeats", "within_ms"}
+_COMMON = {
+    *("schema", "time", "monotonic_ns", "service", "event"),
+    *("signal", "sender", "repeats", "within_ms", "first_ns"),
+}
 _PARENTS_MAX = 4
 
 
@@ -61,7 +64,31 @@ def _is_of_another(event: Event, pid: int) -> bool:
 
 def time_line(events: Sequence[Event]) -> list[Text]:
     """One line per event: ``04:00:01.123 HUP from sh(4121) < logrotate(4119)   x2 within 3 ms``."""
-    return [_row(event) for event in events]
+    return [_row(event) for event in with_repeats(events)]
+
+
+def with_repeats(events: Iterable[Event]) -> list[Event]:
+    """The events, with a signal and its repeats, which the journal has on two lines, as one."""
+    told: list[Event] = []
+    first: dict[object, int] = {}
+    for event in events:
+        if event.get("event") != "signal" or not isinstance(event.get("first_ns"), int):
+            told.append(event)
+            continue
+        row = (event.get("service"), event.get("signal"), event["first_ns"])
+        if row in first and isinstance(event.get("repeats"), int):
+            before = told[first[row]]
+            repeats = before.get("repeats", 1) + event["repeats"]
+            told[first[row]] = {**before, "repeats": repeats, "within_ms": event.get("within_ms")}
+        else:
+            first[row] = len(told)
+            told.append(event)
+    return told
+
+
+def signal_in_words(event: Event) -> str:
+    """``HUP from sh(4121) < logrotate(4119)   x2 within 3 ms``."""
+    return _words(event) + _repeats(event)
 
 
 def _events_after(report: Report) -> list[Event]:
@@ -113,12 +140,16 @@ def _row(event: Event) -> Text:
     moment = when.parse(event.get("time"))
     stamp = when.time_of_day(moment) if moment else safe(str(event.get("time", "")))
     row = Text.assemble((f"{stamp:12} ", "dim"), _words(event))
+    return row.append(_repeats(event), style="bold")
+
+
+def _repeats(event: Event) -> str:
     repeats = event.get("repeats")
-    if isinstance(repeats, int) and repeats > 1:
-        within_ms = _number(event, "within_ms")
-        within = f" within {format_duration(within_ms / 1000)}" if within_ms is not None else ""
-        row.append(f"   x{repeats}{within}", style="bold")
-    return row
+    if not isinstance(repeats, int) or repeats <= 1:
+        return ""
+    within_ms = _number(event, "within_ms")
+    within = f" within {format_duration(within_ms / 1000)}" if within_ms is not None else ""
+    return f"   x{repeats}{within}"
 
 
 def _words(event: Event) -> str:

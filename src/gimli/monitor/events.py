@@ -124,6 +124,8 @@ class EndedForGood:
     """The program ended, and nothing wants it again."""
 
     status: ExitStatus
+    is_news: bool = False
+    """Nobody here ordered it, and there is no report of it yet."""
 
 
 @value
@@ -132,6 +134,8 @@ class EndedToRestart:
 
     status: ExitStatus
     delay_s: float
+    is_news: bool = False
+    """Nobody here ordered it, and there is no report of it yet."""
 
 
 @value
@@ -139,6 +143,8 @@ class RestartsExhausted:
     """The program ended once more than its backoff allows."""
 
     status: ExitStatus
+    is_news: bool = False
+    """Nobody here ordered it, and there is no report of it yet."""
 
 
 @value

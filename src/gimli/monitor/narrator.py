@@ -8,6 +8,7 @@ from gimli.monitor.output import write_if_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -20,7 +21,7 @@ class Narrator:
             write_if_ready(2, f"gimli: {sentence}\n".encode(errors="replace"))
 
 
-def describe(entry: dict[str, Any]) -> str:
+def describe(entry: Mapping[str, Any]) -> str:
     """The line for an event; empty for those that only the journal keeps."""
     service = entry["service"]
     match entry["event"]:
@@ -39,7 +40,7 @@ def describe(entry: dict[str, Any]) -> str:
             parts = (entry.get("what"), entry.get("why"), entry.get("fix"))
             return f"no snapshot of {service}: " + ": ".join(part for part in parts if part)
         case "exited" if entry.get("signo") or entry.get("code"):
-            return f"{service} (pid {entry['pid']}) ended: {entry['status']}"
+            return f"{service} (pid {entry['pid']}) ended: {entry['status']}" + _sent_by(entry)
         case "started" if entry.get("restarts"):
             took = f", {entry['after_ms']:.1f} ms after the end of the last" if "after_ms" in entry else ""
             return f"{service} restarted as pid {entry['pid']}{took}"
@@ -62,5 +63,15 @@ def describe(entry: dict[str, Any]) -> str:
             return ""
 
 
-def _at(entry: dict[str, Any]) -> str:
+def _sent_by(entry: Mapping[str, Any]) -> str:
+    """Who killed it, unless that was the monitor: its order has a line of its own in the journal."""
+    sender = entry.get("sender")
+    if not isinstance(sender, dict) or entry.get("ordered"):
+        return ""
+    if sender.get("pid") == entry["pid"]:
+        return ", sent by itself"
+    return f", sent by {process.sender_in_words(sender)}"
+
+
+def _at(entry: Mapping[str, Any]) -> str:
     return f" at {entry['address']:#x}" if entry.get("address") is not None else ""

@@ -19,12 +19,15 @@ from gimli.errors import AlreadyRunning, StoreError
 from gimli.journal import Journal
 from gimli.monitor import events
 from gimli.monitor.child import LIVE, State
+from gimli.monitor.deaths import Records
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.requests import Requests
+from gimli.monitor.senders import Senders
 from gimli.monitor.service import Site, Supervised
-from gimli.monitor.signals import Received, SignalReader, describe_sender
+from gimli.monitor.signal_log import SignalLog
+from gimli.monitor.signals import Received, SignalReader
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.status import MonitorStatus
 
@@ -59,6 +62,8 @@ class Monitor:
         self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
         self._bell = listen(os.path.join(told.instance_dir, BELL_NAME), socket.SOCK_DGRAM, mode=0o666)
         self._signals = SignalReader()
+        self.senders = Senders(self.loop, self.journal, told.instance, told.instance_dir)
+        self._signal_log = SignalLog(self.loop, self.journal, self.senders)
         self.is_ending = False
         self._is_hasty = False
         self._internal_errors = 0
@@ -74,6 +79,8 @@ class Monitor:
             told.library,
             raise_descriptor_limit(),
             load_spawner(),
+            self.senders,
+            Records(),
         )
         self.services = {made.name: Supervised(made, site, self._changed) for made in told.services}
         if told.foreground:
@@ -91,6 +98,7 @@ class Monitor:
         for service in self.services.values():
             if service.config.autostart:
                 service.handle(events.StartWanted())
+        self.senders.start()  # after the services: it takes milliseconds
         while not self._is_over():
             self._run_once()
         status = self._exit_status()
@@ -171,7 +179,7 @@ class Monitor:
             service.beat_by_signal()
             return
         name = process.signal_name(received.signo)
-        self.journal.record("signal", signal=name, sender=describe_sender(received))
+        self._signal_log.tell(received)
         if received.signo == signal.SIGUSR2 and service:
             service.crash_signalled()
         elif received.signo in _ENDING:
@@ -195,6 +203,7 @@ class Monitor:
         for service in self.services.values():
             service.close()
         self._bell.close()
+        self.senders.close()
         for name in (BELL_NAME, LOCK_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
         os.close(self._lock_fd)

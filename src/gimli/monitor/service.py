@@ -13,6 +13,7 @@ from collections import deque
 from gimli import clock, heartbeat, process
 from gimli.monitor import actions, events, machine, spawn, watchdog
 from gimli.monitor.child import Child, State
+from gimli.monitor.deaths import Death, journal_details
 from gimli.monitor.evidence import Outcome
 from gimli.monitor.output import Output
 from gimli.monitor.request import capture_request
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 
     from gimli.journal import Journal
     from gimli.monitor.config import Service
+    from gimli.monitor.deaths import Records
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.loop import Deadline, Loop
+    from gimli.monitor.senders import Senders
 
+_RECORD_DELAY_S = 0.02
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
@@ -57,6 +61,8 @@ class Site:
     library: str | None
     descriptors: tuple[int, int]
     spawner: spawn.Spawner
+    senders: Senders
+    records: Records
 
 
 class Supervised:
@@ -92,6 +98,9 @@ class Supervised:
         self._asked_by_signal = False
         self._capturing_pids: set[int] = set()
         self._capture_waiting: dict[str, Any] | None = None
+        self._death = Death()
+        self._sent_crash: dict[int, Death] = {}
+        self._ordered: set[int] = set()
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
         self._events: deque[events.Event] = deque()
@@ -258,8 +267,13 @@ class Supervised:
             self._exec_decided()
             if self._spawned is None:
                 return
+        pid = self._spawned.pid
         status = self._collect()
-        self.handle(machine.judge_end(self.child, status))
+        if status.signo is not None:
+            found = self._site.senders.of_death(pid, status.signo, started_ns=self._started_ns)
+            # A crash handler dies by sending the signal to itself: who sent the first one is what counts.
+            self._death = found if found.sender else self._sent_crash.get(status.signo, found)
+        self.handle(machine.judge_end(self.child, status, ordered=status.signo in self._ordered))
 
     def _collect(self) -> ExitStatus:
         """Reap the process that has ended, or is about to after a failed exec."""
@@ -302,8 +316,11 @@ class Supervised:
                 self._capture(reason, crash, hang)
             case actions.CaptureWorker(crash=crash):
                 self._capture_now(self._request("crash", crash.pid, crash=crash))
-            case actions.RecordDeath(signo=signo):
-                self._capture_now(self._request("crash", 0, signo=signo))
+            case actions.RecordDeath(pid=pid, signo=signo):
+                # The next instance comes first, where there is one.
+                delay_s = _RECORD_DELAY_S if self.child.state is State.BACKOFF else 0.0
+                death = self._death
+                self._site.loop.after(delay_s, lambda: self._record_death(pid, signo, death))
             case actions.LetGo():
                 self.page.die_at_once()
                 if self._asked_by_signal:
@@ -315,10 +332,16 @@ class Supervised:
             case actions.Tell(event=event, details=details):
                 self._tell(event, **dict(details))
 
+    def _record_death(self, pid: int, signo: int, death: Death) -> None:
+        if self._site.records.wants(self.config.name, signo, clock.monotonic_ns()):
+            self._capture_now(self._request("crash", 0, ended_pid=pid, signo=signo, death=death))
+
     def _tell(self, event: str, **details: Any) -> None:
         if event == "started" and self._down_since_ns and self.child.restarts:
             down_ns = clock.monotonic_ns() - self._down_since_ns
             details["after_ms"] = round(down_ns / 1e6, 3)
+        if event == "exited" and details["signo"] is not None:
+            details |= journal_details(self._death, ordered=details["signo"] in self._ordered)
         self._site.journal.record(event, self.config.name, **details)
 
     def _arm(self, timer: actions.Timer, delay_s: float) -> None:
@@ -335,6 +358,9 @@ class Supervised:
         self._answered_request = 0
         self._page_was_intact = True
         self._asked_by_signal = False
+        self._death = Death()
+        self._sent_crash.clear()
+        self._ordered.clear()
         self._started_ns = clock.monotonic_ns()
         self._memory = watchdog.Memory(self._started_ns)
         around = spawn.Surroundings(
@@ -357,6 +383,7 @@ class Supervised:
     def _kill(self, signo: int, *, group: bool = False) -> None:
         if not self._spawned:
             return
+        self._ordered.add(signo)
         try:
             if group:
                 self._kill_group(signo)
@@ -376,7 +403,12 @@ class Supervised:
 
     def _capture(self, reason: str, crash: heartbeat.Crash | None, hang: events.HeartbeatLate | None) -> None:
         assert self._spawned is not None
-        request = self._request(reason, self._spawned.pid, crash=crash, hang=hang)
+        pid = self._spawned.pid
+        death = None
+        if crash and crash.code <= 0:  # sent by a process, which may be gone by now
+            death = self._site.senders.of_death(pid, crash.signo, started_ns=self._started_ns)
+            self._sent_crash[crash.signo] = death
+        request = self._request(reason, pid, crash=crash, hang=hang, death=death)
         if self._spawned.pid in self._capturing_pids:
             self._capture_waiting = request
         else:
