@@ -36,6 +36,11 @@ def born(parent: bytes, parent_pid: int, child: bytes, pid: int) -> bytes:
     return b"%16s-%-7d [000] ..... 12290.067640: sched_process_fork: %s\n" % (parent, parent_pid, event)
 
 
+def executed(path: bytes, pid: int) -> bytes:
+    event = b"filename=%s pid=%d old_pid=%d" % (path, pid, pid)
+    return b"%16s-%-7d [000] ..... 12290.067641: sched_process_exec: %s\n" % (path[-15:], pid, event)
+
+
 def test_a_line_of_a_real_kernel():
     assert parse_signals(SEEN) == [KILLED]
 
@@ -104,4 +109,25 @@ def test_a_birth_is_found_whatever_the_names_are(parent, child):
 
 def test_of_two_births_of_one_pid_the_last_counts():
     text = born(b"cron", 633, b"cron", 7) + born(b"init", 1, b"sshd", 7)
-    assert find_birth(text, 7) == Birth(1, "init", "sshd")
+    assert find_birth(text, 7) == Birth(1, "init", "sshd", "")
+
+
+def test_a_program_is_named_as_the_kernel_names_it():
+    text = (
+        born(b"cron", 633, b"cron", 7)
+        + executed(b"/usr/sbin/logrotate", 7)
+        + executed(b"/bin/with spaces", 7)
+    )
+    assert find_birth(text, 7).program == "with spaces"
+    assert find_birth(born(b"cron", 633, b"cron", 7), 7).program == ""
+    assert find_birth(executed(b"/bin/old", 7) + born(b"cron", 633, b"cron", 7), 7).program == "", "another's"
+
+
+@given(st.binary(max_size=300).filter(lambda path: not {0, 10} & set(path)))
+def test_a_path_cannot_name_the_program_of_another(path):
+    """Nor begin its life: the filter keeps line ends out, and without one nothing can end like a record."""
+    forged = (
+        b"/tmp/x child_pid=7 pid=7 old_pid=7: sched_process_exec: filename=/bin/su pid=7 old_pid=7" + path
+    )
+    text = born(b"cron", 633, b"cron", 7) + executed(b"/bin/sh", 7) + executed(forged, 8) + executed(path, 9)
+    assert find_birth(text, 7) == Birth(633, "cron", "cron", "sh")

@@ -53,7 +53,7 @@ class Senders:
     def __init__(self, loop: Loop, journal: Journal, instance: str, instance_dir: str) -> None:
         self._loop = loop
         self._journal = journal
-        self._name = f"gimli-{instance}-{crc32(os.path.realpath(instance_dir).encode()):08x}"
+        self._name = f"{instance}-{crc32(os.path.realpath(instance_dir).encode()):08x}"
         self._trace: Trace | None = None
         self._last: dict[tuple[int, int], Generated] = {}
         self._victims: dict[int, int | None] = {}
@@ -65,14 +65,10 @@ class Senders:
         """Open the trace. It is set up by a short-lived child: the kernel makes who does that wait."""
         try:
             self._trace = Trace(self._name)
-            self._drain()  # what a monitor that was killed has left, its killer among it: setting up empties it
-            child = os.fork()
+            self._drain()  # what a killed monitor has left, its killer among it: setting up empties the ring
+            self._configure(self._trace)
         except (GimliError, OSError) as error:
             self._fall_back(error)
-            return
-        if child == 0:
-            _configure_and_exit(self._trace)
-        _when_ended(self._loop, child, self._configured)
 
     def of_signal(self, received: Received) -> list[dict[str, Any]]:
         """The senders of a signal to the monitor, one for each time it was sent.
@@ -130,7 +126,9 @@ class Senders:
         if packed["traced"]:
             try:
                 self._trace = Trace(self._name)
-            except GimliError as error:
+                if not self._trace.is_configured:  # the end of another monitor has swept it away meanwhile
+                    self._configure(self._trace)
+            except (GimliError, OSError) as error:
                 self._fall_back(error)
 
     def close(self) -> None:
@@ -138,6 +136,12 @@ class Senders:
         if self._trace is not None:
             self._trace.remove()
             self._trace = None
+
+    def _configure(self, trace: Trace) -> None:
+        child = os.fork()
+        if child == 0:
+            _configure_and_exit(trace)
+        _when_ended(self._loop, child, self._configured)
 
     def _configured(self, status: int) -> None:
         if status:
@@ -220,7 +224,7 @@ class Senders:
         parent = process.describe_ancestors(birth.parent_pid)
         if parent is not None and not parent["comm"]:
             parent["comm"] = birth.parent_comm
-        return sender | {"comm": sender["comm"] or birth.comm, "parent": parent}
+        return sender | {"comm": birth.program or sender["comm"] or birth.comm, "parent": parent}
 
 
 def _boottime_ns(monotonic_ns: int) -> int:

@@ -5,7 +5,7 @@ of its own memory, and we read it when something has happened to us. Nothing wak
 costs the kernel half a microsecond and us nothing. The filter names signals and not pids, so that no restart
 has to rewrite it; at 1000 services it could not name them all (docs/decisions/0006-who-sent-the-signal.md).
 
-A second instance notes births, as a sender may be gone when we ask who its parent was.
+A second instance notes births and programs, as a sender may be gone when we ask who its parent was.
 
 tracefs is mounted nowhere for this: fsmount(2) gives a file system that only our descriptor leads to.
 """
@@ -48,18 +48,19 @@ _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _SIGNALS_KB, _BIRTHS_KB = 64, 16
-"""Of each CPU's ring: the last 1200 signals, and the last 400 births."""
+"""Of each CPU's ring: the last 1200 signals, and the last 200 births and programs."""
 _READ_BYTES = 65_536
 _READS_MAX = 256
 _BIRTHS_KEPT_BYTES = 65_536
 _OPENS_MAX = 3
+_PREFIX = "gimli-"
 
 
 class Trace:
     """Two instances under tracefs, reused when an earlier monitor of this name has left them.
 
     Args:
-        name: of the instance; no two monitors that live may share it.
+        name: of the monitor and its place; no two monitors that live may share it.
 
     Raises:
         GimliError: the kernel or our rights do not allow it; ``why`` says which.
@@ -68,7 +69,7 @@ class Trace:
     def __init__(self, name: str) -> None:
         if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             raise _unavailable("its pids are the host's, and this is another pid namespace")
-        self._names = (f"instances/{name}", f"instances/{name}.births")
+        self._names = (f"instances/{_PREFIX}{name}", f"instances/{_PREFIX}{name}.births")
         self._fs_fd = _mount()
         self._pipes: list[int] = []
         self._births = b""
@@ -93,7 +94,19 @@ class Trace:
         self._write(f"{signals}/events/signal/signal_generate/filter", wanted)
         self._write(f"{signals}/events/signal/signal_generate/enable", "1")
         self._write(f"{births}/events/sched/sched_process_fork/enable", "1")
+        # A path with a line end in it could hold whole records, made up by whoever executes it.
+        self._write(f"{births}/events/sched/sched_process_exec/filter", '!(filename ~ "*\n*")')
+        self._write(f"{births}/events/sched/sched_process_exec/enable", "1")
         self._write(f"{signals}/events/oom/mark_victim/enable", "1")
+
+    @property
+    def is_configured(self) -> bool:
+        """The events flow: it has been here before."""
+        fd = self._open(f"{self._names[0]}/events/oom/mark_victim/enable", os.O_RDONLY)
+        try:
+            return os.read(fd, 8).startswith(b"1")
+        finally:
+            os.close(fd)
 
     def drain(self) -> bytes:
         """What the kernel has noted since the last call, for ``trace_lines``. Never blocks; 20 us."""
@@ -110,7 +123,7 @@ class Trace:
         os.close(self._fs_fd)
 
     def remove(self) -> None:
-        """Take the instances away, and let go of them.
+        """Take the instances away, and those of monitors that were killed and never came back.
 
         The kernel makes who does that wait for 100 ms: a child, which holds nothing of ours by the time this
         returns. If there can be none, the next monitor of this name finds them.
@@ -168,12 +181,27 @@ def _remove_and_exit(fs_fd: int, names: tuple[str, ...], write_fd: int) -> None:
         for first, end in ((0, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
             os.closerange(first, end)
         os.close(write_fd)
-        for name in names:
-            os.rmdir(name, dir_fd=fs_fd)
-    except OSError:
-        pass  # the next monitor of this name has it open already
+        left_behind = [f"instances/{name}" for name in _list_instances(fs_fd) if name.startswith(_PREFIX)]
+        for path in (*names, *left_behind):
+            _remove_unless_open(fs_fd, path)
     finally:
         os._exit(0)
+
+
+def _list_instances(fs_fd: int) -> list[str]:
+    fd = os.open("instances", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fs_fd)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _remove_unless_open(fs_fd: int, path: str) -> None:
+    """The kernel refuses to remove one that somebody reads: a living monitor's."""
+    try:
+        os.rmdir(path, dir_fd=fs_fd)
+    except OSError:
+        return
 
 
 def _read_all(fd: int) -> bytes:

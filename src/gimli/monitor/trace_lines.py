@@ -26,6 +26,8 @@ _VICTIM = re.compile(
 )
 _LOST = re.compile(rb"^CPU:\d{1,6} \[LOST (\d{1,15}) EVENTS\]$", re.MULTILINE)
 _FORK = rb" sched_process_fork: comm=(.{0,63}?) pid=(\d{1,10}) child_comm=(.{0,63}?) child_pid=%d\n"
+_EXEC = re.compile(rb"\d: sched_process_exec: filename=(.*) pid=(\d{1,10}) old_pid=\d{1,10}$")
+_NAME_BYTES = 15
 _ALREADY_PENDING = 2
 
 
@@ -72,7 +74,9 @@ class Birth:
     parent_pid: int
     parent_comm: str
     comm: str
-    """The child's name at its birth."""
+    """The child's name at its birth: its parent's."""
+    program: str
+    """What it executed since, as the kernel then names it; empty when it did not."""
 
 
 def parse_signals(text: bytes) -> list[Generated]:
@@ -100,7 +104,25 @@ def find_birth(text: bytes, pid: int) -> Birth | None:
         return None
     start = text.rfind(b" sched_process_fork: comm=", max(0, end - 200), end)
     match = re.compile(_FORK % pid, re.DOTALL).match(text, start) if start >= 0 else None
-    return Birth(int(match[2]), _name(match[1]), _name(match[3])) if match else None
+    if match is None:
+        return None
+    return Birth(int(match[2]), _name(match[1]), _name(match[3]), _program_of(text[match.end() :], pid))
+
+
+def _program_of(text: bytes, pid: int) -> str:
+    """The last program that ``pid`` executed.
+
+    A path is 4095 bytes of anything, so also whole records of ours. The trace's filter keeps those with a
+    line end out (``monitor.trace``): what is between two of them is one record, and its end the kernel's.
+    """
+    ends = b" pid=%d old_pid=" % pid
+    at = len(text)
+    while (at := text.rfind(ends, 0, at)) >= 0:
+        line = text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]
+        match = _EXEC.search(line)
+        if match and int(match[2]) == pid:
+            return _name(match[1].rpartition(b"/")[2][:_NAME_BYTES])
+    return ""
 
 
 def _generated(match: re.Match[bytes]) -> Generated:
