@@ -176,6 +176,20 @@ def test_a_signal_that_was_told_before_it_was_received_is_not_told_again(ask, hu
 
 
 @traced
+def test_beats_by_signal_leave_nothing_behind(ask):
+    """The original's clients beat by USR1, for years."""
+    asking = ask()
+    asking.start()
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    for _ in range(10):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+    assert len(asking.received(signal.SIGHUP, os.getpid())) == 1
+    assert asking.senders._ours == []
+    assert len(asking.senders._last) <= 1
+
+
+@traced
 def test_what_a_killed_monitor_leaves_is_reused_and_removed_at_the_end(ask, victim):
     first = ask()
     first.start()

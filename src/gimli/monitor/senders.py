@@ -17,6 +17,7 @@ from gimli.monitor import trace_lines
 from gimli.monitor.deaths import Death
 from gimli.monitor.trace import Trace
 from gimli.monitor.trace_lines import Generated
+from gimli.process import Signals
 from gimli.value import fields_of, value
 
 TYPE_CHECKING = False
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from gimli.monitor.loop import Loop
     from gimli.monitor.signals import Received
 
+_TOLD_BY_TRACE = frozenset(
+    {Signals.SIGHUP, Signals.SIGINT, Signals.SIGQUIT, Signals.SIGTERM, Signals.SIGUSR2}
+)
+"""Those that we receive and tell. Not USR1: as a beat it is told to nobody, and would pile up."""
 _REMEMBERED_MAX = 512
 _DESCRIBED_AT_ONCE_MAX = 100
 """Senders whose names are looked up for one reading; a storm of more is counted with those of the first."""
@@ -100,7 +105,7 @@ class Senders:
         sent = self._last.pop((pid, signo), None)
         for key in [key for key in self._last if key[0] == pid]:
             del self._last[key]
-        if is_victim and signo == process.Signals.SIGKILL:
+        if is_victim and signo == Signals.SIGKILL:
             kernel = process.describe_sender(0, None) | {"oom": True}
             return Death(kernel, sent.code if sent else None, oom=True, anon_rss_bytes=held_bytes)
         if sent is None or sent.at_ns < _boottime_ns(started_ns):
@@ -160,7 +165,7 @@ class Senders:
             return
         own = os.getpid()
         for sent in trace_lines.parse_signals(text):
-            if sent.pid == own:
+            if sent.pid == own and sent.signo in _TOLD_BY_TRACE:
                 self._ours.append(sent)
             else:
                 self._last.pop((sent.pid, sent.signo), None)
