@@ -48,3 +48,9 @@ def test_repeats_whose_first_line_is_not_there_any_more_are_shown_as_they_are():
 def test_a_line_of_another_version_is_shown_by_itself(odd):
     assert len(with_repeats([hup(), hup(**odd), hup(**odd)])) >= 1
     assert time_line([hup(), hup(**odd)])
+
+
+def test_a_killed_service_is_told_with_its_killer_first():
+    exited = {"time": TIME, "event": "exited", "pid": 7, "status": "SIGKILL", "code": None, "signo": 9}
+    (line,) = time_line([exited | {"sender": SHELL}])
+    assert line.plain == "04:00:01.123 exited by SIGKILL from sh(4121) < logrotate(4119) < cron(633)   pid 7"

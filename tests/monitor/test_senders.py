@@ -27,21 +27,23 @@ PR_CAPBSET_DROP, CAP_SYS_ADMIN = 24, 21
 libc = ctypes.CDLL(None)
 
 
-def _can_trace() -> bool:
-    try:
-        trace.Trace("probe").remove()
-    except GimliError:
-        return False
-    return True
-
-
-traced = pytest.mark.skipif(not _can_trace(), reason="needs root, tracefs, and the host's own pid namespace")
-
-
 def bury_all_children() -> None:
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
+
+
+@pytest.fixture(scope="module")
+def the_trace():
+    """Skips where the kernel or our rights do not allow one."""
+    try:
+        trace.Trace("probe").remove()
+    except GimliError as error:
+        pytest.skip(error.why)
+    bury_all_children()
+
+
+traced = pytest.mark.usefixtures("the_trace")
 
 
 def instances() -> set[str]:
@@ -94,6 +96,7 @@ def ask():
         yield make
         for each in made:
             each.senders.close()
+        bury_all_children()
 
 
 @pytest.fixture

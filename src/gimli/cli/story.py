@@ -40,7 +40,7 @@ def what_was_done(report: Report) -> str:
     steps = []
     pause_ms = next((ms for ms in (_number(event, "pause_ms") for event in after) if ms is not None), None)
     pause_ms = report.timings_ms.get("pause") if pause_ms is None else pause_ms
-    if pause_ms is not None:
+    if pause_ms:  # 0: it had ended, and there was nothing to stop
         steps.append(f"snapshot (pause {format_duration(pause_ms / 1000)})")
     before: Event | None = None
     for event in after:
@@ -158,12 +158,15 @@ def _words(event: Event) -> str:
     if isinstance(event.get("signal"), str):
         signal = safe(event["signal"].removeprefix("SIG"))
         name = signal if name == "signal" else f"{name} {signal}"
+    told = _COMMON
+    if name == "exited" and sender:
+        name, told = f"exited by {_plain(event.get('status'))}", _COMMON | {"status", "signo", "code"}
     if sender:
         name += f" from {_sender(sender) if isinstance(sender, dict) else _plain(sender)}"
     details = ", ".join(
         f"{safe(key)} {_plain(found)}"
         for key, found in event.items()
-        if key not in _COMMON and found is not None
+        if key not in told and found is not None
     )
     return f"{name}   {details}" if details else name
 

@@ -226,7 +226,8 @@ def _mount() -> int:
 
 def _syscall(number: int, *arguments: object) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    result: int = libc.syscall(number, *arguments)
+    longs = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
+    result: int = libc.syscall(ctypes.c_long(number), *longs)
     if result >= 0:
         return result
     code = ctypes.get_errno()
