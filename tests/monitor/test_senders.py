@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -313,6 +315,24 @@ def test_without_the_rights_of_root_the_journal_says_what_is_not_known(gimli):
     os.kill(pid, signal.SIGKILL)
     assert running.wait_for("exited", pid=pid)["sender"] is None
     running.wait_for("analysed", summary="killed by SIGKILL, sender unknown")
+
+
+@traced
+@pytest.mark.skipif(not shutil.which("logrotate"), reason="needs logrotate")
+def test_two_hups_of_a_real_logrotate_are_one_line_that_names_it(gimli):
+    """The first incident: two logs in one stanza, no sharedscripts, and shells that are gone at once."""
+    running = gimli.run(command=("sleep", "1h"))
+    running.wait_for("senders", source="trace")
+    for name in ("access.log", "error.log"):
+        gimli.write(name, "a line\n")
+    stanza = f"{gimli.directory}/*.log {{\n rotate 2\n postrotate\n kill -HUP {running.pid}\n endscript\n}}\n"
+    conf, state = gimli.write("conf", stanza), os.path.join(gimli.directory, "logrotate.state")
+    os.chmod(conf, 0o644)
+    subprocess.run(["logrotate", "--force", "--state", state, conf], check=True, timeout=20)
+    running.send(signal.SIGTERM)
+    running.wait()
+    (line,) = [each for each in gimli.call("events").stdout.splitlines() if "HUP from" in each]
+    assert re.search(r"HUP from sh\(\d+\) < logrotate\(\d+\) < .*   x2 within \S+ ms$", line), line
 
 
 @pytest.fixture
