@@ -168,3 +168,24 @@ def test_any_text_can_be_told_also_a_name_that_is_no_utf_8(tmp_path_factory, tex
 
 def test_a_journal_that_is_not_there_has_no_events(path):
     assert list(journal.read(path)) == []
+
+
+def test_what_somebody_holds_back_is_told_before_anything_else(path):
+    """And does not ask for itself: a folded signal is an event as well."""
+    told = Journal(path)
+    told.before = lambda: told.record("held")
+    told.record("first")
+    told.record("second")
+    assert [entry["event"] for entry in journal.read(path)] == ["held", "first", "held", "second"]
+
+
+def test_one_who_fails_to_tell_is_asked_again(path):
+    told = Journal(path)
+
+    def fail() -> None:
+        raise OSError("no room")
+
+    told.before = fail
+    for _ in range(2):
+        with pytest.raises(OSError, match="no room"):
+            told.record("first")

@@ -34,6 +34,8 @@ class Journal:
         self.path = path
         self.lost = 0
         self.subscribers: list[Callable[[dict[str, Any]], None]] = []
+        self.before: Callable[[], None] | None = None
+        """Called before an event is recorded: who holds something back tells it now, by ``record`` itself."""
         self._cap_bytes = cap_bytes
         self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT_MAX)
         self._fd = self._open()
@@ -44,6 +46,12 @@ class Journal:
         Returns:
             The line as an object: ``time`` (RFC 3339), ``monotonic_ns``, ``service``, ``event``, details.
         """
+        if before := self.before:
+            self.before = None  # what it records is not asked again
+            try:
+                before()
+            finally:
+                self.before = before
         entry = {
             "schema": SCHEMA,
             "time": clock.rfc3339(time.time()),

@@ -10,6 +10,10 @@ import signal
 
 from gimli.value import value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 Signals = signal.Signals
 """The kernel's numbers by name, for modules that are pure and import nothing that acts."""
 
@@ -180,13 +184,6 @@ _EXIT_CODE = 49  # field 52, counted from the third
 _GENERATIONS_MAX = 64
 
 
-def _owner_of(pid: int) -> int:
-    try:
-        return os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return -1
-
-
 def belongs_to(pid: int, leader: int) -> bool:
     """Whether a process is in the session that ``leader`` leads, or descends from it."""
     stat = _read(f"/proc/{pid}/stat")
@@ -211,6 +208,61 @@ def command_line(pid: int) -> list[str]:
 def command_name(pid: int) -> str:
     """The kernel's 15-byte name of a process; empty when it is gone."""
     return _read(f"/proc/{pid}/comm").rstrip(b"\n").decode(errors="replace")
+
+
+_ARGUMENTS_MAX = 32
+_ARGUMENT_CHARS_MAX = 200
+_ANCESTORS_MAX = 3
+
+
+def describe_sender(pid: int, uid: int | None) -> dict[str, Any]:
+    """Who sent a signal: ``pid, uid, comm, cmdline, parent``; of one that is gone, what is left.
+
+    Args:
+        pid: 0 for the kernel.
+        uid: as the signal itself says; None to ask for the process's owner.
+    """
+    if pid == 0:
+        return {"pid": 0, "uid": 0, "comm": "kernel", "cmdline": [], "parent": None}
+    arguments = command_line(pid)[:_ARGUMENTS_MAX]
+    return {
+        "pid": pid,
+        "uid": _owner_of(pid) if uid is None else uid,
+        "comm": command_name(pid),
+        "cmdline": [argument[:_ARGUMENT_CHARS_MAX] for argument in arguments],
+        "parent": describe_ancestors(parent_of(pid)),
+    }
+
+
+def describe_ancestors(pid: int | None, generations: int = _ANCESTORS_MAX) -> dict[str, Any] | None:
+    """A process and who started it, and so on: ``pid, comm, parent``. The first process is nobody's news."""
+    if not pid or not generations:
+        return None
+    grandparent = parent_of(pid)
+    older = describe_ancestors(grandparent, generations - 1) if grandparent != 1 else None
+    return {"pid": pid, "comm": command_name(pid), "parent": older}
+
+
+def sender_in_words(sender: dict[str, Any]) -> str:
+    """``sh (pid 4121) of cron (pid 633)``; of a sender without a name, its pid."""
+    if sender.get("oom"):
+        return "the kernel, which was out of memory"
+    if sender.get("pid") == 0:
+        return "the kernel"
+    parent = sender.get("parent")
+    of = f" of {_in_words(parent)}" if isinstance(parent, dict) and parent.get("pid") != 1 else ""
+    return _in_words(sender) + of
+
+
+def _in_words(process: dict[str, Any]) -> str:
+    return f"{process.get('comm') or 'a process'} (pid {process.get('pid', '?')})"
+
+
+def _owner_of(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
 
 
 def describe_command(command: list[str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
 from gimli.clock import format_duration
+from gimli.process import sender_in_words
 
 SCHEMA = 1
 Reason = Literal["crash", "hang", "request"]
@@ -161,6 +162,8 @@ def summary_of(reason: Reason, signal: Signal | None, hang: dict[str, Any] | Non
         return "snapshot on request"
     if signal is None:
         return "crash of an unknown cause"
+    if signal.sender and signal.address is None:
+        return f"{signal.name} sent by {sender_in_words(signal.sender)}"
     where = "" if signal.address is None else f" at address {signal.address:#x}"
     return f"{signal.name}{where}{f' ({signal.code_name})' if signal.code_name else ''}"
 

@@ -21,8 +21,8 @@ def write(directory, told) -> str:
 def test_without_a_core_the_report_is_made_of_the_facts(tmp_path):
     signal = {"name": "SIGKILL", "number": 9, "sender": {"pid": 3, "comm": "oomd"}}
     made = analyse(write(tmp_path, facts(signal=signal, notes=["no core: the process was gone"])))
-    assert made.summary == "SIGKILL"
-    assert made.findings[0].text == "SIGKILL was sent by oomd (pid 3)."
+    assert made.summary == "killed by SIGKILL, sent by oomd (pid 3)"
+    assert made.findings[0].text == "Killed by SIGKILL, sent by oomd (pid 3)."
     assert made.notes == ("no core: the process was gone",)
 
 

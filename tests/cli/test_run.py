@@ -236,7 +236,7 @@ def test_hup_reopens_a_log_that_was_renamed(gimli, python):
     )
     blocked = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); "
     running = gimli.run("--log", "app.log", command=python(blocked + script))
-    output_of(running, "up\n")
+    output_of(running, "up\n")  # the line end is written by itself: into the old file
     pid = running.pids()[0]
     path = os.path.join(gimli.directory, "app.log")
     os.rename(path, path + ".kept")

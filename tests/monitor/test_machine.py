@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CRASH = Crash(signo=11, code=1, address=0, pid=100, tid=100, time_ns=5, ucontext=6, siginfo=7)
 LATE = events.HeartbeatLate(pulse=None, tid=None, silent_s=60.0, allowed_s=60.0, late_ms=0.4)
 SEGV = ExitStatus(signo=signal.SIGSEGV)
+KILL = ExitStatus(signo=signal.SIGKILL)
 SAMPLES: dict[type, events.Event] = {
     type(event): event
     for event in (
@@ -113,7 +114,7 @@ def test_every_release_ends_a_capture(event):
 
 def up(**fields) -> Child:
     """A child that runs and has started once."""
-    return Child(Policy(), **({"state": State.RUNNING, "wish": Wish.UP, "pid": 100} | fields))
+    return Child(**({"policy": Policy(), "state": State.RUNNING, "wish": Wish.UP, "pid": 100} | fields))
 
 
 def orders_of(child: Child, event: events.Event, kind: type) -> list:
@@ -191,8 +192,29 @@ def test_a_worker_is_captured_in_every_state_and_changes_none(state):
 )
 def test_a_death_by_its_own_fault_that_nobody_captured_is_recorded(status, reason, recorded):
     child = up(state=State.STOPPING, reason=reason)
-    found = orders_of(child, events.EndedForGood(status), actions.RecordDeath)
-    assert found == ([actions.RecordDeath(status.signo)] if recorded else [])
+    found = orders_of(child, machine.judge_end(child, status), actions.RecordDeath)
+    assert found == ([actions.RecordDeath(child.pid, status.signo)] if recorded else [])
+
+
+@pytest.mark.parametrize("restart", Restart)
+@pytest.mark.parametrize("state", sorted(LIVE, key=str))
+def test_a_kill_from_outside_is_recorded_in_every_state_but_those_in_which_we_kill(state, restart):
+    """Nothing else would tell who did it."""
+    child = up(state=state, policy=Policy(restart=restart))
+    found = orders_of(child, machine.judge_end(child, KILL), actions.RecordDeath)
+    assert bool(found) is (state not in {State.STOPPING, State.KILLING})
+
+
+def test_a_kill_that_the_operator_asked_us_for_is_no_news():
+    child = up(state=State.RUNNING)
+    assert not orders_of(child, machine.judge_end(child, KILL, ordered=True), actions.RecordDeath)
+
+
+def test_the_report_of_a_death_is_ordered_after_the_start_of_the_next_instance():
+    child = up(state=State.RUNNING, policy=Policy(restart=Restart.ALWAYS))
+    orders = machine.step(child, machine.judge_end(child, KILL))[1]
+    kinds = [type(order) for order in orders]
+    assert kinds.index(actions.Arm) < kinds.index(actions.RecordDeath)
 
 
 def test_a_spawn_that_fails_while_stopping_leaves_no_stop_timer():
@@ -228,7 +250,7 @@ def test_which_ends_restart(policy, reason, status):
 @pytest.mark.parametrize("reason", ["hang", "crash", "request", None])
 def test_what_is_to_be_down_never_restarts(policy, reason):
     child = Child(Policy(restart=policy), state=State.STOPPING, wish=Wish.DOWN, reason=reason)
-    assert machine.judge_end(child, SEGV) == events.EndedForGood(SEGV)
+    assert isinstance(machine.judge_end(child, SEGV), events.EndedForGood)
     assert machine.judge_spawn_failure(child, "why") == events.SpawnsExhausted("why")
 
 

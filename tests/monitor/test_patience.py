@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from gimli import clock
+from gimli import clock, process
 from gimli.monitor.loop import Loop
 from gimli.monitor.patience import Patience
 from gimli.monitor.watchdog import Beat, Grace, Late
@@ -25,6 +25,8 @@ class Told:
     def __init__(self) -> None:
         self.process = subprocess.Popen(["sleep", "1h"])
         self.pidfd = os.pidfd_open(self.process.pid)
+        while process.state_of(self.process.pid) != "S":  # it is still starting
+            os.sched_yield()
         self.events: list[tuple[str, dict]] = []
         self.now_ns = clock.monotonic_ns()
         self.patience = Patience(Loop(), self.tell, self.look_now)

@@ -16,10 +16,12 @@ from gimli.journal import Journal
 from gimli.monitor import config, events
 from gimli.monitor.cgroups import Cgroups
 from gimli.monitor.child import State
+from gimli.monitor.deaths import Records
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.kernel import Kernel
 from gimli.monitor.loop import Loop
 from gimli.monitor.requests import _refuse_snapshot
+from gimli.monitor.senders import Senders
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 
@@ -43,6 +45,8 @@ class Held:
             os.path.join(directory, "bell"),
             None,
             limit,
+            Senders(self.loop, self.journal, "app", directory),
+            Records(),
         )
         log = config.Log(os.path.join(directory, "app.log"))
         made = config.Service("app", command, log, config.Policy(**policy))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from gimli.analysis.crashsite import crash_site, describe_sender
+from gimli.analysis.crashsite import crash_site
 from gimli.analysis.segfaults import explain_segv
+from gimli.process import sender_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ def explain_crash(
 
 
 def _sent(site: CrashSite) -> Cause:
-    name, sender = site.signal.name, describe_sender(site.signal.sender or {})
+    name, sender = site.signal.name, sender_in_words(site.signal.sender or {})
     return site.cause(
         "signal-sent",
         0.95,

@@ -99,9 +99,3 @@ def crash_site(
         output=report.output,
         pid=report.pid,
     )
-
-
-def describe_sender(sender: dict[str, object]) -> str:
-    """The process that sent a signal, as ``sh (pid 4121)``."""
-    name = sender.get("comm") or sender.get("cmdline") or "a process"
-    return f"{name} (pid {sender.get('pid', '?')})"

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING
 
 from gimli.analysis.cause import Cause
 from gimli.analysis.crashes import explain_crash
-from gimli.analysis.crashsite import describe_sender
 from gimli.analysis.deadlocks import find_deadlocks, waiting_edges
+from gimli.analysis.deaths import explain_death
 from gimli.analysis.hangs import explain_hang, explain_lateness, silent_thread
 from gimli.analysis.merge import merge
 from gimli.analysis.stacks import doing, with_waits_of_interpreter
+from gimli.process import sender_in_words
 from gimli.report import Finding, Report, Thread, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gimli.analysis.evidence import Evidence
+
+
+_TELL_SENDER = {"signal-sent", "killed", "out-of-memory"}
+"""Findings that name who sent the signal."""
 
 
 def explain(
@@ -45,6 +50,8 @@ def explain(
     crashed = next((thread for thread in report.threads if thread.crashed), None)
     if report.reason == "crash" and crashed is not None:
         causes += explain_crash(report, crashed, evidence, source_line)
+    elif report.reason == "crash":
+        causes += explain_death(report)
     deadlocks = find_deadlocks(edges, report.threads, first_tid=silent.tid if silent else None)
     causes += deadlocks
     if report.reason == "hang":
@@ -117,8 +124,8 @@ def _pulse_names(base: Report) -> dict[int, str]:
 def _senders(report: Report, causes: list[Cause]) -> list[Cause]:
     """Who sent the signal, unless that is the explanation already."""
     signal = report.signal
-    if signal is None or not signal.sender or any(cause.finding.kind == "signal-sent" for cause in causes):
+    if signal is None or not signal.sender or any(cause.finding.kind in _TELL_SENDER for cause in causes):
         return []
     if signal.sender.get("pid") in {report.pid, 0, None}:
         return []
-    return [Cause(Finding("sender", f"{signal.name} was sent by {describe_sender(signal.sender)}.", 1.0))]
+    return [Cause(Finding("sender", f"{signal.name} was sent by {sender_in_words(signal.sender)}.", 1.0))]

@@ -13,11 +13,13 @@ import time
 from gimli import clock
 from gimli.capture import procfs, sockets, syscalls
 from gimli.capture.registers import SIGINFO_BYTES
-from gimli.process import command_line, command_name, parent_of, signal_name
+from gimli.process import describe_sender, signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
     from gimli.capture.procfs import ProcessFacts
     from gimli.capture.request import Request
@@ -82,6 +84,7 @@ def build(
     return {
         "schema": SCHEMA,
         **{key: request.document.get(key) for key in _FROM_REQUEST},
+        "pid": request.pid or request.document.get("service_pid") or 0,
         "signal": _signal(request, snapshot),
         "crash_tid": snapshot.crash_tid,
         "threads": _threads(snapshot, files),
@@ -109,16 +112,17 @@ def effective(status: dict[str, str], key: str) -> int:
 
 def _signal(request: Request, snapshot: Snapshot) -> dict[str, Any] | None:
     crash = snapshot.crash
+    told_sender, told_code = _told(request, "sender", dict), _told(request, "signal_code", int)
     if crash is None:
         if not request.signal:
             return None
         return {
             "name": signal_name(request.signal),
             "number": request.signal,
-            "code": None,
-            "code_name": None,
+            "code": told_code,
+            "code_name": None if told_code is None else code_name(request.signal, told_code),
             "address": None,
-            "sender": None,
+            "sender": told_sender,
         }
     return {
         "name": signal_name(crash.signo),
@@ -126,7 +130,7 @@ def _signal(request: Request, snapshot: Snapshot) -> dict[str, Any] | None:
         "code": crash.code,
         "code_name": code_name(crash.signo, crash.code),
         "address": crash.address,
-        "sender": _sender(snapshot.siginfo),
+        "sender": _likelier(_sender(snapshot.siginfo), told_sender),
     }
 
 
@@ -137,13 +141,20 @@ def _sender(siginfo: bytes) -> dict[str, Any] | None:
     code, pid, uid = struct.unpack_from("<i4xiI", siginfo, 8)
     if code not in _SENT_BY_PROCESS or pid <= 0:
         return None
-    return {
-        "pid": pid,
-        "uid": uid,
-        "comm": command_name(pid),
-        "cmdline": command_line(pid),
-        "parent": parent_of(pid),
-    }
+    return describe_sender(pid, uid)
+
+
+def _likelier(seen: dict[str, Any] | None, told: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The sender as the signal names it; if that one is gone, what the monitor knows of the same one."""
+    if seen is None or seen["comm"] or told is None or told.get("pid") != seen["pid"]:
+        return seen
+    return told | {"uid": seen["uid"]}
+
+
+def _told(request: Request, key: str, kind: type[T]) -> T | None:
+    """What the monitor says of the signal, if it says it."""
+    found = request.document.get(key)
+    return found if isinstance(found, kind) else None
 
 
 def _files(snapshot: Snapshot) -> dict[int, str]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gimli import journal, paths
+from gimli.cli.story import signal_in_words, with_repeats
 from gimli.control import client
 from gimli.monitor.narrator import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @click.command("events")
@@ -37,7 +38,8 @@ def command(*, service: str | None, lines: int, follow: bool, as_json: bool, sta
     # The stream first, so that nothing falls between it and the past; what is in both is shown once.
     stream = _to_come(service) if follow else iter(())
     past = sorted(_past(state_dir or paths.state_dir(), service), key=lambda entry: str(entry.get("time")))
-    for entry in past[-lines:] if lines else []:
+    shown: Sequence[Mapping[str, Any]] = past if as_json else with_repeats(past)
+    for entry in shown[-lines:] if lines else []:
         click.echo(_line(entry, as_json=as_json))
     last_ns = max((int(entry.get("monotonic_ns") or 0) for entry in past), default=0)
     for entry in stream:
@@ -76,12 +78,12 @@ def _only_socket() -> str:
     return found[0][0]
 
 
-def _line(entry: dict[str, Any], *, as_json: bool) -> str:
+def _line(entry: Mapping[str, Any], *, as_json: bool) -> str:
     if as_json:
         return json.dumps(entry, ensure_ascii=False)
     known = {"schema", "time", "monotonic_ns", "service", "event"}
     try:
-        words = describe(entry)
+        words = signal_in_words(entry) if entry["event"] == "signal" else describe(entry)
     except (KeyError, TypeError, ValueError):
         words = ""  # an event of another version: its fields say it
     details = words or "  ".join(f"{key}={_plain(entry[key])}" for key in entry if key not in known)

@@ -17,14 +17,17 @@ from gimli.cli.lines import safe
 from gimli.clock import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gimli.report import Report
 
     Event = Mapping[str, Any]
 
 _TOLERANCE = timedelta(milliseconds=50)
-_COMMON = {"schema", "time", "monotonic_ns", "service", "event", "signal", "sender", "repeats", "within_ms"}
+_COMMON = {
+    *("schema", "time", "monotonic_ns", "service", "event"),
+    *("signal", "sender", "repeats", "within_ms", "first_ns"),
+}
 _PARENTS_MAX = 4
 
 
@@ -37,7 +40,7 @@ def what_was_done(report: Report) -> str:
     steps = []
     pause_ms = next((ms for ms in (_number(event, "pause_ms") for event in after) if ms is not None), None)
     pause_ms = report.timings_ms.get("pause") if pause_ms is None else pause_ms
-    if pause_ms is not None:
+    if pause_ms:  # 0: it had ended, and there was nothing to stop
         steps.append(f"snapshot (pause {format_duration(pause_ms / 1000)})")
     before: Event | None = None
     for event in after:
@@ -61,7 +64,31 @@ def _is_of_another(event: Event, pid: int) -> bool:
 
 def time_line(events: Sequence[Event]) -> list[Text]:
     """One line per event: ``04:00:01.123 HUP from sh(4121) < logrotate(4119)   x2 within 3 ms``."""
-    return [_row(event) for event in events]
+    return [_row(event) for event in with_repeats(events)]
+
+
+def with_repeats(events: Iterable[Event]) -> list[Event]:
+    """The events, with a signal and its repeats, which the journal has on two lines, as one."""
+    told: list[Event] = []
+    first: dict[object, int] = {}
+    for event in events:
+        if event.get("event") != "signal" or not isinstance(event.get("first_ns"), int):
+            told.append(event)
+            continue
+        row = (event.get("service"), event.get("signal"), event["first_ns"])
+        if row in first and isinstance(event.get("repeats"), int):
+            before = told[first[row]]
+            repeats = before.get("repeats", 1) + event["repeats"]
+            told[first[row]] = {**before, "repeats": repeats, "within_ms": event.get("within_ms")}
+        else:
+            first[row] = len(told)
+            told.append(event)
+    return told
+
+
+def signal_in_words(event: Event) -> str:
+    """``HUP from sh(4121) < logrotate(4119)   x2 within 3 ms``."""
+    return _words(event) + _repeats(event)
 
 
 def _events_after(report: Report) -> list[Event]:
@@ -113,12 +140,16 @@ def _row(event: Event) -> Text:
     moment = when.parse(event.get("time"))
     stamp = when.time_of_day(moment) if moment else safe(str(event.get("time", "")))
     row = Text.assemble((f"{stamp:12} ", "dim"), _words(event))
+    return row.append(_repeats(event), style="bold")
+
+
+def _repeats(event: Event) -> str:
     repeats = event.get("repeats")
-    if isinstance(repeats, int) and repeats > 1:
-        within_ms = _number(event, "within_ms")
-        within = f" within {format_duration(within_ms / 1000)}" if within_ms is not None else ""
-        row.append(f"   x{repeats}{within}", style="bold")
-    return row
+    if not isinstance(repeats, int) or repeats <= 1:
+        return ""
+    within_ms = _number(event, "within_ms")
+    within = f" within {format_duration(within_ms / 1000)}" if within_ms is not None else ""
+    return f"   x{repeats}{within}"
 
 
 def _words(event: Event) -> str:
@@ -127,12 +158,15 @@ def _words(event: Event) -> str:
     if isinstance(event.get("signal"), str):
         signal = safe(event["signal"].removeprefix("SIG"))
         name = signal if name == "signal" else f"{name} {signal}"
+    told = _COMMON
+    if name == "exited" and sender:
+        name, told = f"exited by {_plain(event.get('status'))}", _COMMON | {"status", "signo", "code"}
     if sender:
         name += f" from {_sender(sender) if isinstance(sender, dict) else _plain(sender)}"
     details = ", ".join(
         f"{safe(key)} {_plain(found)}"
         for key, found in event.items()
-        if key not in _COMMON and found is not None
+        if key not in told and found is not None
     )
     return f"{name}   {details}" if details else name
 

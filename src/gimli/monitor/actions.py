@@ -53,8 +53,9 @@ class CaptureWorker:
 
 @value
 class RecordDeath:
-    """Make a report without a core: it died by its own fault before anybody could take a snapshot."""
+    """Make a report without a core: it died before anybody could take a snapshot, and not by our order."""
 
+    pid: int
     signo: int
 
 

@@ -44,7 +44,6 @@ from gimli.value import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gimli.heartbeat import Crash
-    from gimli.process import ExitStatus
 
 
 def _tell(event: str, **details: object) -> Tell:
@@ -211,33 +210,42 @@ def kill_executed(child: Child, event: Executed) -> tuple[Child, tuple[Action, .
     return kill(replace(child, pid=event.pid), event)
 
 
-def _ended(child: Child, status: ExitStatus) -> tuple[Child, tuple[Action, ...]]:
+def _ended(
+    child: Child, event: EndedForGood | EndedToRestart | RestartsExhausted
+) -> tuple[Child, tuple[Action, ...]]:
+    status = event.status
     told = _tell("exited", pid=child.pid, status=str(status), code=status.code, signo=status.signo)
-    is_news = status.is_fault and child.reason not in {"crash", "hang"}
-    record = (RecordDeath(status.signo),) if status.signo and is_news else ()
     changed = replace(child, pid=0, last_status=status)
-    return changed, (Disarm(Timer.STOP), Disarm(Timer.HEALTHY), told, *record)
+    return changed, (Disarm(Timer.STOP), Disarm(Timer.HEALTHY), told)
+
+
+def _record(child: Child, event: EndedForGood | EndedToRestart | RestartsExhausted) -> tuple[Action, ...]:
+    """Ordered last: the next instance does not wait for the report of this one."""
+    signo = event.status.signo
+    return (RecordDeath(child.pid, signo),) if signo and event.is_news else ()
 
 
 def end(child: Child, event: EndedForGood) -> tuple[Child, tuple[Action, ...]]:
-    changed, actions = _ended(child, event.status)
-    return replace(changed, wish=Wish.DOWN, because=""), (*actions, _tell("stopped"))
+    changed, actions = _ended(child, event)
+    stopped = replace(changed, wish=Wish.DOWN, because="")
+    return stopped, (*actions, _tell("stopped"), *_record(child, event))
 
 
 def back_off(child: Child, event: EndedToRestart) -> tuple[Child, tuple[Action, ...]]:
-    changed, actions = _ended(child, event.status)
+    changed, actions = _ended(child, event)
     failures = 0 if child.wish is Wish.AGAIN else child.failures + 1
     changed = replace(changed, wish=Wish.UP, failures=failures, because=f"ended: {event.status}")
     if event.delay_s:
         actions = (*actions, _tell("backoff", delay_s=event.delay_s, failures=failures))
-    return changed, (*actions, Arm(Timer.RESTART, event.delay_s))
+    return changed, (*actions, Arm(Timer.RESTART, event.delay_s), *_record(child, event))
 
 
 def exhaust(child: Child, event: RestartsExhausted) -> tuple[Child, tuple[Action, ...]]:
-    changed, actions = _ended(child, event.status)
+    changed, actions = _ended(child, event)
     failures = child.failures + 1
     because = f"ended {failures} times in a row, last by {event.status}"
-    return replace(changed, failures=failures, because=because), (*actions, _tell("failed", because=because))
+    failed = replace(changed, failures=failures, because=because)
+    return failed, (*actions, _tell("failed", because=because), *_record(child, event))
 
 
 def forget_failures(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:

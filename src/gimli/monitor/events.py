@@ -140,6 +140,8 @@ class EndedForGood:
     """The program ended, and nothing wants it again."""
 
     status: ExitStatus
+    is_news: bool = False
+    """Nobody here ordered it, and there is no report of it yet."""
 
 
 @value
@@ -148,6 +150,8 @@ class EndedToRestart:
 
     status: ExitStatus
     delay_s: float
+    is_news: bool = False
+    """Nobody here ordered it, and there is no report of it yet."""
 
 
 @value
@@ -155,6 +159,8 @@ class RestartsExhausted:
     """The program ended once more than its backoff allows."""
 
     status: ExitStatus
+    is_news: bool = False
+    """Nobody here ordered it, and there is no report of it yet."""
 
 
 @value

@@ -48,6 +48,7 @@ from gimli.monitor.events import (
     StopWanted,
     WorkerCrashed,
 )
+from gimli.process import Signals
 from gimli.value import replace, value
 
 TYPE_CHECKING = False
@@ -77,18 +78,34 @@ def step(child: Child, event: Event) -> tuple[Child, tuple[Action, ...]]:
     return changed, actions
 
 
-def judge_end(child: Child, status: ExitStatus) -> Event:
-    """Which of the three ends it is that a program ended with ``status``."""
+def judge_end(child: Child, status: ExitStatus, *, ordered: bool = False) -> Event:
+    """Which of the three ends it is that a program ended with ``status``.
+
+    Args:
+        child: as it was before its end.
+        status: how it ended.
+        ordered: the signal it ended by is one that this monitor sent.
+    """
+    is_news = _is_news(child, status, ordered=ordered)
     if child.wish is Wish.DOWN:
-        return EndedForGood(status)
+        return EndedForGood(status, is_news)
     if child.wish is Wish.AGAIN:
-        return EndedToRestart(status, 0.0)
+        return EndedToRestart(status, 0.0, is_news)
     if not restart.is_wanted_again(child.policy.restart, status, hung=child.reason == "hang"):
-        return EndedForGood(status)
+        return EndedForGood(status, is_news)
     failures = child.failures + 1
     if restart.is_exhausted(child.policy.backoff, failures):
-        return RestartsExhausted(status)
-    return EndedToRestart(status, restart.delay_before(child.policy.backoff, failures))
+        return RestartsExhausted(status, is_news)
+    return EndedToRestart(status, restart.delay_before(child.policy.backoff, failures), is_news)
+
+
+def _is_news(child: Child, status: ExitStatus, *, ordered: bool) -> bool:
+    """A fault that has no report yet, or a KILL from outside: it leaves no other trace of who did it."""
+    if child.reason in {"crash", "hang"}:
+        return False
+    if status.signo == Signals.SIGKILL:
+        return not ordered and child.state not in {State.STOPPING, State.KILLING}
+    return status.is_fault
 
 
 def judge_spawn_failure(child: Child, why: str) -> Event:

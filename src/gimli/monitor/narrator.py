@@ -9,6 +9,7 @@ from gimli.status import describe_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -21,7 +22,7 @@ class Narrator:
             write_if_ready(2, f"gimli: {sentence}\n".encode(errors="replace"))
 
 
-def describe(entry: dict[str, Any]) -> str:
+def describe(entry: Mapping[str, Any]) -> str:
     """The line for an event; empty for those that only the journal keeps."""
     service = entry["service"]
     match entry["event"]:
@@ -44,7 +45,7 @@ def describe(entry: dict[str, Any]) -> str:
             parts = (entry.get("what"), entry.get("why"), entry.get("fix"))
             return f"no snapshot of {service}: " + ": ".join(part for part in parts if part)
         case "exited" if entry.get("signo") or entry.get("code"):
-            return f"{service} (pid {entry['pid']}) ended: {entry['status']}"
+            return f"{service} (pid {entry['pid']}) ended: {entry['status']}" + _sent_by(entry)
         case "started" if entry.get("restarts"):
             took = f", {entry['after_ms']:.1f} ms after the end of the last" if "after_ms" in entry else ""
             return f"{service} restarted as pid {entry['pid']}{took}"
@@ -67,12 +68,16 @@ def describe(entry: dict[str, Any]) -> str:
             return _describe_continuity(entry)
 
 
-def _describe_continuity(entry: dict[str, Any]) -> str:
+def _describe_continuity(entry: Mapping[str, Any]) -> str:
     """Takeovers, adoptions, and what is left behind."""
     service = entry["service"]
     match entry["event"]:
         case "monitor-started" if entry.get("after_loss_of"):
             return f"the monitor before this one (pid {entry['after_loss_of']}) ended without a word"
+        case "monitor-killed" if entry.get("oom"):
+            return f"the monitor before this one (pid {entry['pid']}) was killed by the OOM killer"
+        case "monitor-killed":
+            return f"the monitor before this one (pid {entry['pid']}) was killed{_sent_by(entry)}"
         case "takeover":
             return f"the monitor was replaced in place in {entry['took_ms']:.1f} ms"
         case "takeover-failed":
@@ -92,7 +97,7 @@ def _describe_continuity(entry: dict[str, Any]) -> str:
             return ""
 
 
-def _describe_patience(entry: dict[str, Any]) -> str:
+def _describe_patience(entry: Mapping[str, Any]) -> str:
     """Why the watchdog does not act."""
     service = entry["service"]
     match entry["event"]:
@@ -110,5 +115,15 @@ def _describe_patience(entry: dict[str, Any]) -> str:
             return f"{words}: {entry['because']}; it has another {grace}"
 
 
-def _at(entry: dict[str, Any]) -> str:
+def _sent_by(entry: Mapping[str, Any]) -> str:
+    """Who killed it, unless that was the monitor: its order has a line of its own in the journal."""
+    sender = entry.get("sender")
+    if not isinstance(sender, dict) or entry.get("ordered"):
+        return ""
+    if sender.get("pid") == entry["pid"]:
+        return ", sent by itself"
+    return f", sent by {process.sender_in_words(sender)}"
+
+
+def _at(entry: Mapping[str, Any]) -> str:
     return f" at {entry['address']:#x}" if entry.get("address") is not None else ""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gimli.monitor.child import Child
     from gimli.monitor.config import Service
+    from gimli.monitor.deaths import Death
     from gimli.monitor.events import HeartbeatLate
 
 _CAP_BYTES = 8 * 1024 * 1024
@@ -37,6 +38,8 @@ def capture_request(  # noqa: PLR0913 - keywords: a request has that many parts
     crash: heartbeat.Crash | None = None,
     hang: HeartbeatLate | None = None,
     signo: int | None = None,
+    ended_pid: int = 0,
+    death: Death | None = None,
 ) -> dict[str, Any]:
     """A request with an id of its own.
 
@@ -53,6 +56,8 @@ def capture_request(  # noqa: PLR0913 - keywords: a request has that many parts
         crash: the crash handler's record; none under the original's protocol.
         hang: what was silent.
         signo: the signal it died by, when there is no record.
+        ended_pid: the process, when it has ended.
+        death: what is known of the signal beside its number.
     """
     identity = process.identify(pid) if pid else None
     now_s, now_ns = time.time(), clock.monotonic_ns()
@@ -65,19 +70,25 @@ def capture_request(  # noqa: PLR0913 - keywords: a request has that many parts
         "time": clock.rfc3339(now_s),
         "monotonic_ns": now_ns,
         "pid": pid,
-        "service_pid": child.pid,
+        "service_pid": ended_pid or child.pid,
         "start_ticks": identity.start_ticks if identity else None,
         "crash": fields_of(crash) if crash else None,
         "signal": crash.signo if crash else signo,
+        "signal_code": death.code if death else None,
+        "sender": death.sender if death else None,
         "hang": fields_of(hang) | {"scheduling": dict(hang.scheduling) or None} if hang else None,
         "heartbeat": _heartbeat(page, now_ns),
         "page": page_path if crash else None,
         "output": output,
         "journal": journal[-_EVENTS_MAX:],
-        "facts": {"restarts": child.restarts, "failures": child.failures},
+        "facts": {"restarts": child.restarts, "failures": child.failures, **_oom(death)},
         "cap_bytes": _CAP_BYTES,
         "stop_timeout_s": _STOP_TIMEOUT_S,
     }
+
+
+def _oom(death: Death | None) -> dict[str, Any]:
+    return {"oom": {"anon_rss_bytes": death.anon_rss_bytes}} if death and death.oom else {}
 
 
 def _heartbeat(page: heartbeat.Page, now_ns: int) -> dict[str, Any] | None:

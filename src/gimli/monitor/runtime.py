@@ -20,6 +20,7 @@ from gimli.control.server import Server, listen
 from gimli.errors import AlreadyRunning, GimliError, StoreError
 from gimli.journal import Journal
 from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
+from gimli.monitor.deaths import Records, journal_details
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
@@ -28,8 +29,10 @@ from gimli.monitor.narrator import Narrator
 from gimli.monitor.pidfile import Pidfile
 from gimli.monitor.reaper import become_subreaper, reap_strangers
 from gimli.monitor.requests import Requests
+from gimli.monitor.senders import Senders
 from gimli.monitor.service import Site
-from gimli.monitor.signals import FORWARDED_BY_INIT, Received, SignalReader, describe_sender
+from gimli.monitor.signal_log import SignalLog
+from gimli.monitor.signals import FORWARDED_BY_INIT, Received, SignalReader
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.monitor.supervision import Supervision
@@ -94,6 +97,8 @@ class Monitor:
         self._cgroups = find_cgroups(told.instance, told.instance_dir)
         become_subreaper()
         self._signals = SignalReader()
+        self.senders = Senders(self.loop, self.journal, told.instance, told.instance_dir)
+        self._signal_log = SignalLog(self.loop, self.journal, self.senders)
         self._hup_to_forward: bool = before.get("hup_to_forward", False)
         self._internal_errors: int = before.get("internal_errors", 0)
         self.takeover = Takeover(self)
@@ -112,6 +117,8 @@ class Monitor:
             bell_path,
             told.library,
             (self._descriptors[0], self._descriptors[1]),
+            self.senders,
+            Records(),
         )
         if told.foreground:
             self.journal.subscribers.append(Narrator().tell)
@@ -138,15 +145,23 @@ class Monitor:
             The exit status: of ``gimli run``, the program's own; of ``gimli up``, 0.
         """
         if not self.takeovers:
-            instance, lost = self.told.instance, self._lost_pid
-            self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
-            self.supervision.begin()
+            self._begin()
         while not self.supervision.is_over():
             self._run_once()
         status = self.supervision.exit_status()
         self.journal.record("monitor-ended", pid=os.getpid(), status=status)
         self._close()
         return status
+
+    def _begin(self) -> None:
+        instance, lost = self.told.instance, self._lost_pid
+        self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
+        self.supervision.begin()
+        self.senders.start()  # after the services: it takes milliseconds
+        if lost:
+            death = self.senders.of_death(lost, signal.SIGKILL, started_ns=0)
+            if death.sender:
+                self.journal.record("monitor-killed", pid=lost, **journal_details(death, ordered=False))
 
     def shut_down(self, because: str) -> None:
         """Stop every service, then end. Asked a second time: without waiting for the stop intervals."""
@@ -190,6 +205,7 @@ class Monitor:
 
     def execute(self, configuration: dict[str, Any] | None, *, wished_again: bool) -> str:
         """Become the new image. Returns only when that has failed, with the reason."""
+        self._signal_log.flush()
         document = json.dumps(self._pack(configuration, wished_again=wished_again)).encode()
         fds = self._inherited()
         try:
@@ -230,6 +246,7 @@ class Monitor:
             "pidfile_fd": self.pidfile.fd if self.pidfile else None,
             "control": self._control.pack(),
             "journal": self.journal.pack(),
+            "senders": self.senders.pack(),
             "evidence": self.evidence.pack(),
             "supervision": self.supervision.pack({service["name"] for service in told["services"]}),
             "descriptors": self._descriptors,
@@ -252,6 +269,7 @@ class Monitor:
             os.set_inheritable(fd, False)
         self.takeovers += 1
         self.journal.restore(packed["journal"])
+        self.senders.resume(packed["senders"])
         nobody = Snapshots(self.evidence, lambda _: None, lambda: None)
         listeners = {name: service.snapshots for name, service in self.services.items()}
         self.evidence.restore(packed["evidence"], listeners, nobody)
@@ -318,7 +336,7 @@ class Monitor:
             beating.beat_by_signal()
             return
         name = process.signal_name(received.signo)
-        self.journal.record("signal", signal=name, sender=describe_sender(received))
+        self._signal_log.tell(received)
         if received.signo == signal.SIGUSR2 and service:
             service.crash_signalled()
         elif received.signo in FORWARDED_BY_INIT and os.getpid() == 1:
@@ -362,6 +380,7 @@ class Monitor:
         self.supervision.close()
         self._bell.close()
         self._cgroups.close()
+        self.senders.close()
         if self.pidfile:
             self.pidfile.close()
         for name in (BELL_NAME, LOCK_NAME, CGROUP_NAME):

@@ -12,6 +12,7 @@ from collections import deque
 from gimli import heartbeat, process
 from gimli.monitor import actions, adoption, events, machine, packing, spawn, watchdog
 from gimli.monitor.aftermath import Aftermath
+from gimli.monitor.autopsy import Autopsy
 from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.original_library import is_in_fault_handler
 from gimli.monitor.patience import describe_debugger
@@ -30,15 +31,18 @@ if TYPE_CHECKING:
 
     from gimli.journal import Journal
     from gimli.monitor.config import Service
+    from gimli.monitor.deaths import Death, Records
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.kernel import Kernel
     from gimli.monitor.leftovers import Survey
     from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.output import Output
+    from gimli.monitor.senders import Senders
     from gimli.process import ProcessId
 
 HANGUP = 0x10  # EPOLLHUP
 _REAPER_PATIENCE_S = 1.0
+_RECORD_DELAY_S = 0.02
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
@@ -65,6 +69,8 @@ class Site:
     bell_path: str
     library: str | None
     descriptors: tuple[int, int]
+    senders: Senders
+    records: Records
 
 
 class Supervised:
@@ -79,10 +85,10 @@ class Supervised:
 
     # A monitor has a thousand of these, and an instance's own dictionary would be 3 kB.
     __slots__ = (
-        "_aftermath", "_answered_request", "_asked_by_signal", "_down_since_ns", "_ended_with", "_events",
-        "_kernel", "_look", "_memory", "_on_change", "_page_was_intact", "_patience", "_record_path", "_site",
-        "_spawned", "_started_ns", "_timers", "child", "config", "is_uncertain", "output", "page",
-        "snapshots", "start_waits",
+        "_aftermath", "_answered_request", "_asked_by_signal", "_autopsy", "_down_since_ns", "_ended_with",
+        "_events", "_kernel", "_look", "_memory", "_on_change", "_page_was_intact", "_patience",
+        "_record_path", "_site", "_spawned", "_started_ns", "_timers", "child", "config", "is_uncertain",
+        "output", "page", "snapshots", "start_waits",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +118,7 @@ class Supervised:
         self._aftermath = Aftermath(config.name, site, self._tree_ended)
         self.start_waits = False
         """It is to be started as soon as what a dead monitor's instance left behind is gone."""
+        self._autopsy = Autopsy(site.senders)
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
         self._patience = self._kernel.patience(
@@ -188,6 +195,7 @@ class Supervised:
             "asked_by_signal": self._asked_by_signal,
             "is_uncertain": self.is_uncertain,
             "patience": self._patience.pack(),
+            "autopsy": self._autopsy.pack(),
             "aftermath": self._aftermath.pack(),
             "ended_with": plain(self._ended_with),
             "start_waits": self.start_waits,
@@ -211,6 +219,7 @@ class Supervised:
         self._page_was_intact = packed["page_was_intact"]
         self._asked_by_signal = packed["asked_by_signal"]
         self.is_uncertain = packed["is_uncertain"]
+        self._autopsy.restore(packed["autopsy"])
         self._aftermath.restore(packed["aftermath"])
         self._ended_with = packing.unpack_status(packed["ended_with"])
         self.start_waits = packed["start_waits"]
@@ -433,6 +442,7 @@ class Supervised:
         """The main process has ended. The service has when nothing that it left behind runs any more."""
         assert self._spawned is not None
         spawned = self._spawned
+        self._autopsy.examine(spawned.pid, status, self._started_ns)
         self._collected()
         self._ended_with = status
         self._clear(spawned)
@@ -452,7 +462,8 @@ class Supervised:
         if self.output:
             self.output.drain()
         if status is not None:
-            self.handle(machine.judge_end(self.child, status))
+            is_ordered = self._autopsy.is_ordered(status.signo)
+            self.handle(machine.judge_end(self.child, status, ordered=is_ordered))
         elif self.start_waits:
             self.start_waits = False
             self.handle(events.StartWanted())
@@ -489,8 +500,11 @@ class Supervised:
                 self._capture(reason, crash, hang)
             case actions.CaptureWorker(crash=crash):
                 self.snapshots.take(self._request("crash", crash.pid, crash=crash))
-            case actions.RecordDeath(signo=signo):
-                self.snapshots.take(self._request("crash", 0, signo=signo))
+            case actions.RecordDeath(pid=pid, signo=signo):
+                # The next instance comes first, where there is one.
+                delay_s = _RECORD_DELAY_S if self.child.state is State.BACKOFF else 0.0
+                death = self._autopsy.death
+                self._site.loop.after(delay_s, lambda: self._record_death(pid, signo, death))
             case actions.LetGo():
                 self.page.die_at_once()
                 if self._asked_by_signal:
@@ -502,10 +516,16 @@ class Supervised:
             case actions.Tell(event=event, details=details):
                 self._tell(event, **dict(details))
 
+    def _record_death(self, pid: int, signo: int, death: Death) -> None:
+        if self._site.records.wants(self.config.name, signo, self._kernel.now_ns()):
+            self.snapshots.take(self._request("crash", 0, ended_pid=pid, signo=signo, death=death))
+
     def _tell(self, event: str, **details: Any) -> None:
         if event == "started" and self._down_since_ns and self.child.restarts:
             down_ns = self._kernel.now_ns() - self._down_since_ns
             details["after_ms"] = round(down_ns / 1e6, 3)
+        if event == "exited" and details["signo"] is not None:
+            details |= self._autopsy.journal_details(details["signo"])
         self._site.journal.record(event, self.config.name, **details)
 
     def _arm(self, timer: actions.Timer, delay_s: float) -> None:
@@ -535,6 +555,7 @@ class Supervised:
         self._answered_request = 0
         self._page_was_intact = True
         self._asked_by_signal = False
+        self._autopsy.forget()
         self._started_ns = self._kernel.now_ns()
         self._memory = watchdog.Memory(self._started_ns)
         around = spawn.Surroundings(
@@ -564,6 +585,7 @@ class Supervised:
         if not self._spawned:
             self._aftermath.signal(signo)
             return
+        self._autopsy.ordered(signo)
         try:
             if group:
                 self._kernel.signal_group(self._spawned.pid, signo)
@@ -585,7 +607,9 @@ class Supervised:
 
     def _capture(self, reason: str, crash: heartbeat.Crash | None, hang: events.HeartbeatLate | None) -> None:
         assert self._spawned is not None
-        self.snapshots.take(self._request(reason, self._spawned.pid, crash=crash, hang=hang))
+        pid = self._spawned.pid
+        death = self._autopsy.of_crash(pid, crash, self._started_ns)
+        self.snapshots.take(self._request(reason, pid, crash=crash, hang=hang, death=death))
 
     def _request(self, reason: str, pid: int, **what: Any) -> dict[str, Any]:
         if self.output:

@@ -11,12 +11,7 @@ import os
 import signal
 import struct
 
-from gimli import process
 from gimli.value import value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 HANDLED = (
     signal.SIGHUP,
@@ -70,15 +65,3 @@ class SignalReader:
                 return received
             signo, _, code, pid, uid = _SIGINFO.unpack(raw)
             received.append(Received(signo, code, pid, uid))
-
-
-def describe_sender(received: Received) -> dict[str, Any]:
-    """The sender for the journal: ``pid, uid, comm, cmdline, parent``; of one that is gone pid and uid."""
-    parent = process.parent_of(received.pid) if received.pid else None
-    return {
-        "pid": received.pid,
-        "uid": received.uid,
-        "comm": process.command_name(received.pid) if received.pid else "kernel",
-        "cmdline": process.command_line(received.pid) if received.pid else [],
-        "parent": {"pid": parent, "comm": process.command_name(parent)} if parent else None,
-    }
