@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define EXEC_FAILED 127
+#define GIMLI_SPAWN_PID_ROOM 12 /* bytes behind the "=" of an own_pid variable */
 
 struct gimli_spawn {
     char *const *argv;
@@ -23,9 +24,12 @@ struct gimli_spawn {
     const char *cwd;    /* NULL: the monitor's own */
     const char *input;  /* opened as standard input; NULL: inherited */
     const char *output; /* a FIFO, opened as standard output and error; NULL: inherited */
-    int page_fd;        /* left open in the program under the same number */
+    int page_fd;        /* left open in the program under the same number; -1: none */
     int status_fd;      /* told "NAME: REASON" when the program cannot be started; close on exec */
     unsigned long descriptors_soft, descriptors_hard;
+    const int *placed_from, *placed_at; /* descriptors, and the numbers under which the program has them; */
+    size_t placed_count;                /* none of the numbers is one of the descriptors, or page_fd, status_fd */
+    char *const *own_pid;               /* "NAME=" with room behind, also in envp: filled in with the pid */
 };
 
 /* Python ignores the first two, and a monitor blocks most. */
@@ -52,6 +56,21 @@ static int open_as(const char *path, int flags, int first, int last)
     return 0;
 }
 
+static int place_descriptors(const struct gimli_spawn *told)
+{
+    for (size_t i = 0; i < told->placed_count; i++)
+        if (dup2(told->placed_from[i], told->placed_at[i]) < 0)
+            return -1;
+    return 0;
+}
+
+/* The texts are the child's copies of the monitor's. */
+static void write_own_pid(char *const *texts)
+{
+    for (; *texts != NULL; texts++)
+        snprintf(*texts + strlen(*texts), GIMLI_SPAWN_PID_ROOM, "%d", (int)getpid());
+}
+
 /* Returns only when it failed: with the name of what could not be used. */
 static const char *become(const struct gimli_spawn *told)
 {
@@ -64,10 +83,13 @@ static const char *become(const struct gimli_spawn *told)
     /* Read and write: the program holds its own pipe open, so it outlives a monitor without SIGPIPE. */
     if (told->output != NULL && open_as(told->output, O_RDWR, STDOUT_FILENO, STDERR_FILENO) < 0)
         return "output";
-    if (fcntl(told->page_fd, F_SETFD, 0) < 0)
+    if (told->page_fd >= 0 && fcntl(told->page_fd, F_SETFD, 0) < 0)
         return "heartbeat page";
+    if (place_descriptors(told) < 0)
+        return "descriptors";
     if (told->cwd != NULL && chdir(told->cwd) < 0)
         return told->cwd;
+    write_own_pid(told->own_pid);
     environ = (char **)told->envp; /* execvp looks the program up in the PATH that it will have */
     execvp(told->argv[0], told->argv);
     return told->argv[0];
