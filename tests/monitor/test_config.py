@@ -10,6 +10,25 @@ from gimli.monitor import config
 # Also what is no UTF-8: arguments and paths come from the command line as Python decodes them.
 texts = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=20)
 seconds = st.floats(0.001, 1e9)
+targets = st.builds(
+    config.Target,
+    st.sampled_from(["tcp", "http", "command"]),
+    texts,
+    st.integers(1, 65535),
+    texts,
+    st.lists(texts, max_size=3).map(tuple),
+)
+signs = st.builds(
+    config.Signs,
+    st.sampled_from(config.ReadyBy),
+    st.integers(3, 1023),
+    seconds,
+    st.none() | targets,
+    st.none() | targets,
+    seconds,
+    seconds,
+    st.sampled_from(config.Access),
+)
 services = st.builds(
     config.Service,
     name=texts,
@@ -26,6 +45,7 @@ services = st.builds(
     preload=st.booleans(),
     inherit_stdin=st.booleans(),
     autostart=st.booleans(),
+    signs=signs,
 )
 monitors = st.builds(
     config.Monitor,

@@ -57,6 +57,11 @@ def test_every_key():
         log = { file = "logs/web.log", rotate = "1MB" }
         preload = false
         autostart = false
+        ready = "notify"
+        notify_access = "all"
+        probe = ["./bin/ask", "./not-a-path"]
+        probe_interval = "2s"
+        probe_timeout = "1s"
         """
     )
     assert service == config.Service(
@@ -70,6 +75,13 @@ def test_every_key():
         environment=(("PORT", "80"), ("EMPTY", "")),
         preload=False,
         autostart=False,
+        signs=config.Signs(
+            ready=config.ReadyBy.NOTIFY,
+            probe=config.Target("command", command=("/etc/gimli/./bin/ask", "./not-a-path")),
+            probe_interval_s=2.0,
+            probe_timeout_s=1.0,
+            access=config.Access.ALL,
+        ),
     )
 
 
@@ -135,6 +147,13 @@ WRONG = [
     ('log = { file = "l", rotat = "1MB" }', 3, "service.web.log", r'unknown key rotat; .* "rotate"\?'),
     ('log = { file = "l", rotate = "1 MiB" }', 3, "service.web.log", r'"1 MiB" is not a size .*'),
     ('log = { file = "l", rotate = "1kB" }', 3, "service.web.log", r'"1kB" is too small .* at least 100kB'),
+    ('ready = "soon"', 3, "service.web.ready", r'"soon" is no way to be ready .* "notify", "fd", .*'),
+    ("ready = true", 3, "service.web.ready", r"expected a text in quotes, .*"),
+    ('notify_access = "some"', 3, "service.web.notify_access", r'expected one of "none", .*'),
+    ("probe = 80", 3, "service.web.probe", r"expected a text in quotes, got a number \(80\)"),
+    ("probe = []", 3, "service.web.probe", r"expected at least the program's name"),
+    ('probe_interval = "0s"', 3, "service.web.probe_interval", r".*more than 0.*"),
+    ('probe = "tcp:80"\nprobe_interval = "58s"', 1, "service.web", r"the probe is too rare .*; make .*"),
     ("log = { file = 5 }", 3, "service.web.log", r"expected a text in quotes, .*"),
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ from gimli.monitor import config, events
 from gimli.monitor.child import State
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
+from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.requests import _refuse_snapshot
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
@@ -31,6 +32,7 @@ class Held:
         self.loop = Loop()
         self.journal = Journal(os.path.join(directory, "journal"))
         limit = raise_descriptor_limit()
+        self.notify = NotifySocket(self.loop, os.path.join(directory, "notify"), lambda _: None)
         site = Site(
             self.loop,
             self.journal,
@@ -41,6 +43,7 @@ class Held:
             None,
             limit,
             load_spawner(),
+            self.notify,
         )
         log = config.Log(os.path.join(directory, "app.log"))
         made = config.Service("app", command, log, config.Policy(**policy))
@@ -71,6 +74,7 @@ def hold():
             held.service.handle(events.StopExpired())
             held.until(State.DOWN)
             held.service.close()
+            held.notify.close()
 
 
 def test_a_program_runs_and_ends(hold):
@@ -172,6 +176,7 @@ def test_nothing_is_left_open(hold):
         held.until(State.RUNNING)
         held.until(State.DOWN)
         held.service.close()
+        held.notify.close()
         held.loop._epoll.close()
         os.close(held.journal._fd)
         assert set(os.listdir("/proc/self/fd")) == before

@@ -17,6 +17,7 @@ from gimli import paths
 from gimli.cli.library import preload_path
 from gimli.errors import CommandNotExecutable, CommandNotFound, GimliError, UsageError
 from gimli.monitor import config
+from gimli.value import replace
 
 _PACKAGE = os.path.dirname(os.path.abspath(gimli.__file__))
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path with its NUL, unix(7)
@@ -55,6 +56,9 @@ def monitor_config(
     """
     for service in services:
         check_command(service)
+        for target in filter(None, (service.signs.probe, service.signs.ready_probe)):
+            if target.command:
+                check_command(replace(service, command=target.command))
     instance_dir = os.path.join(paths.runtime_dir(), instance)
     longest = instance_dir + _LONGEST_NAME_IN_INSTANCE
     if len(os.fsencode(longest)) > _SOCKET_PATH_BYTES_MAX:

@@ -44,6 +44,20 @@ class Executed:
 
 
 @value
+class ExecutedUnready:
+    """The new program runs, and is to say when it is ready."""
+
+    pid: int
+
+
+@value
+class BecameReady:
+    """The program has said that it is ready, or its probe has answered."""
+
+    by: str
+
+
+@value
 class SpawnFailed:
     """No new program: fork or exec failed; an attempt like any other that failed."""
 
@@ -115,6 +129,11 @@ class ReleasedToRun:
 
 
 @value
+class ReleasedToStart:
+    """Requested snapshot done, the program goes on starting."""
+
+
+@value
 class ReleasedToStop:
     """Requested snapshot done, and meanwhile a stop was asked for."""
 
@@ -162,6 +181,8 @@ Event = (
     | RestartWanted
     | SnapshotWanted
     | Executed
+    | ExecutedUnready
+    | BecameReady
     | SpawnFailed
     | SpawnsExhausted
     | BeatStarting
@@ -173,6 +194,7 @@ Event = (
     | ReleasedToDie
     | ReleasedHung
     | ReleasedToRun
+    | ReleasedToStart
     | ReleasedToStop
     | EndedForGood
     | EndedToRestart

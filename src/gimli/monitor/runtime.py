@@ -22,6 +22,7 @@ from gimli.monitor.child import LIVE, State
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
+from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.signals import Received, SignalReader, describe_sender
@@ -31,9 +32,11 @@ from gimli.status import MonitorStatus
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gimli.monitor import config
+    from gimli.monitor.notify_socket import Message
 
 CONTROL_NAME = "control.sock"
 BELL_NAME = "bell"
+NOTIFY_NAME = "notify"
 LOCK_NAME = "lock"
 _RING_BYTES_MAX = 256
 _RINGS_AT_ONCE = 256
@@ -58,6 +61,9 @@ class Monitor:
         self.journal = Journal(os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl"))
         self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
         self._bell = listen(os.path.join(told.instance_dir, BELL_NAME), socket.SOCK_DGRAM, mode=0o666)
+        notify_path = os.path.join(told.instance_dir, NOTIFY_NAME)
+        self._notify = NotifySocket(self.loop, notify_path, self._notified)
+        self._strangers_refused = False
         self._signals = SignalReader()
         self.is_ending = False
         self._is_hasty = False
@@ -74,6 +80,7 @@ class Monitor:
             told.library,
             raise_descriptor_limit(),
             load_spawner(),
+            self._notify,
         )
         self.services = {made.name: Supervised(made, site, self._changed) for made in told.services}
         if told.foreground:
@@ -191,10 +198,25 @@ class Monitor:
             if service := self.services.get(name.decode(errors="replace")):
                 service.look_at_page()
 
+    def _notified(self, message: Message) -> None:
+        """The kernel says who sent a message; whose process that is says /proc."""
+        services = self.services.values()
+        service = next((item for item in services if item.signs.is_main(message.pid)), None)
+        if service is None:
+            kin = process.kin_of(message.pid)
+            service = next((item for item in services if item.signs.is_kin(kin)), None)
+        if service:
+            service.signs.receive(message)
+        elif not self._strangers_refused:
+            self._strangers_refused = True  # once: a stranger must not write our journal
+            why = "it is no process of a service, or was gone before it could be seen"
+            self.journal.record("notify-refused", pid=message.pid, uid=message.uid, why=why)
+
     def _close(self) -> None:
         for service in self.services.values():
             service.close()
         self._bell.close()
+        self._notify.close()
         for name in (BELL_NAME, LOCK_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
         os.close(self._lock_fd)

@@ -7,6 +7,7 @@ machine answers with actions, and each action has one method below.
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections import deque
 
@@ -14,10 +15,11 @@ from gimli import clock, heartbeat, process
 from gimli.monitor import actions, events, machine, spawn, watchdog
 from gimli.monitor.child import Child, State
 from gimli.monitor.evidence import Outcome
+from gimli.monitor.main_process import collect
 from gimli.monitor.output import Output
 from gimli.monitor.request import capture_request
+from gimli.monitor.signs import Signs, Subject
 from gimli.paths import unlink_if_there
-from gimli.process import ExitStatus
 from gimli.status import ServiceStatus
 from gimli.value import replace, value
 
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from gimli.monitor.config import Service
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.loop import Deadline, Loop
+    from gimli.monitor.notify_socket import NotifySocket
+    from gimli.process import ExitStatus
 
 WATCHED = frozenset({State.STARTING, State.RUNNING})
+_GONE = frozenset({State.DOWN, State.FAILED})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
     heartbeat.RUNNING: events.BeatRunning,
@@ -57,6 +62,7 @@ class Site:
     library: str | None
     descriptors: tuple[int, int]
     spawner: spawn.Spawner
+    notify: NotifySocket
 
 
 class Supervised:
@@ -95,6 +101,22 @@ class Supervised:
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
         self._events: deque[events.Event] = deque()
+        self.signs = Signs(
+            Subject(
+                config=config,
+                page=self.page,
+                loop=site.loop,
+                notify_path=site.notify.path,
+                state=lambda: self.child.state,
+                handle=self.handle,
+                look=self.look_at_page,
+                tell=self._tell,
+                extend_stop=self._extend_stop,
+                change_main=self._change_main,
+                settle=self._settle_exec,
+                start_command=self._start_command,
+            )
+        )
 
     # Facts in.
 
@@ -113,6 +135,8 @@ class Supervised:
             self._events.clear()  # one left in the queue would hold back all that follow, for ever
             raise
         self._watch()
+        if self.child.state in _GONE:
+            self.signs.gone_for_good()
         self._on_change(self)
 
     def look_at_page(self) -> None:
@@ -136,7 +160,7 @@ class Supervised:
         assert self._spawned is not None
         if crash.pid == self._spawned.pid:
             self.handle(events.CrashReported(crash))
-        elif process.belongs_to(crash.pid, self._spawned.pid):
+        elif process.belongs_to(crash.pid, self.signs.leader):
             self.handle(events.WorkerCrashed(crash))
         else:
             self._tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
@@ -213,6 +237,7 @@ class Supervised:
         if self.output:
             self._site.loop.forget(self.output.fd)
             self.output.close()
+        self.signs.close()
         self.page.close()
         unlink_if_there(self.page.path)
 
@@ -238,6 +263,14 @@ class Supervised:
             )
         self._page_was_intact = page.intact
 
+    def _settle_exec(self) -> None:
+        """A word of the program can be read before the end of its exec is: then that comes first."""
+        if self._spawned and self._spawned.exec_fd >= 0:
+            poll = select.poll()
+            poll.register(self._spawned.exec_fd, select.POLLIN)
+            if poll.poll(0):
+                self._exec_decided()
+
     def _exec_decided(self, _: int = 0) -> None:
         assert self._spawned is not None
         spawned = self._spawned
@@ -249,11 +282,16 @@ class Supervised:
             self._collect()
             self.handle(machine.judge_spawn_failure(self.child, why))
             return
-        self.handle(events.Executed(spawned.pid))
+        self.handle(machine.judge_exec(spawned.pid, says_ready=self.signs.says_ready))
+        self.signs.executed()
         self.look_at_page()
 
     def _exited(self, _: int) -> None:
         assert self._spawned is not None
+        pid = self.pid
+        self._site.notify.drain()  # its last words may name another main process
+        if self._spawned is None or self.pid != pid:
+            return
         if self._spawned.exec_fd >= 0:
             self._exec_decided()
             if self._spawned is None:
@@ -264,15 +302,15 @@ class Supervised:
     def _collect(self) -> ExitStatus:
         """Reap the process that has ended, or is about to after a failed exec."""
         assert self._spawned is not None
-        ended = os.waitid(os.P_PIDFD, self._spawned.pidfd, os.WEXITED)
-        assert ended is not None
+        status = collect(self._spawned.pidfd)
         self._site.loop.forget(self._spawned.pidfd)
         os.close(self._spawned.pidfd)
         self._spawned = None
+        self.signs.ended()
         self._down_since_ns = clock.monotonic_ns()
         if self.output:
             self.output.drain()
-        return ExitStatus.from_waitid(ended.si_code, ended.si_status)
+        return status
 
     def _released(self, pid: int) -> None:
         """A capture is over, and the process it was of may go on; or is already another one."""
@@ -287,7 +325,8 @@ class Supervised:
         self._memory = replace(self._memory, resumed_ns=clock.monotonic_ns())
         if self.child.reason == "crash" and self.page.read().library == heartbeat.LIBRARY_NONE:
             self._kill(signal.SIGCONT)
-        self.handle(machine.judge_release(self.child))
+        starting = self._memory.state == heartbeat.STARTING
+        self.handle(machine.judge_release(self.child, starting=starting))
 
     # Orders out.
 
@@ -326,6 +365,12 @@ class Supervised:
         made = _EXPIRED[timer]
         self._timers[timer] = self._site.loop.after(delay_s, lambda: self.handle(made()))
 
+    def _extend_stop(self, delay_s: float) -> None:
+        due = self._timers.get(actions.Timer.STOP)
+        if due and self.child.state is State.STOPPING:
+            left_s = (due.at_ns - clock.monotonic_ns()) / 1e9
+            self._arm(actions.Timer.STOP, max(delay_s, left_s))
+
     def _disarm(self, timer: actions.Timer) -> None:
         if deadline := self._timers.pop(timer, None):
             deadline.cancel()
@@ -337,22 +382,41 @@ class Supervised:
         self._asked_by_signal = False
         self._started_ns = clock.monotonic_ns()
         self._memory = watchdog.Memory(self._started_ns)
-        around = spawn.Surroundings(
-            self.page.fd,
-            self.output.fifo_path if self.output else None,
-            self._site.bell_path,
-            self._site.library,
-            self._site.descriptors,
-        )
         try:
             self.page.reset()
+            around = spawn.Surroundings(
+                self.page.fd,
+                self.output.fifo_path if self.output else None,
+                self._site.bell_path,
+                self._site.library,
+                self._site.descriptors,
+                self.signs.prepare(),
+            )
             self._spawned = self._site.spawner.spawn(self.config, around)
+            self.signs.forked(self._spawned.pid)
         except OSError as error:
+            self.signs.forked(None)
             why = f"cannot start: {error.strerror or error}"
             self._events.append(machine.judge_spawn_failure(self.child, why))
             return
         self._site.loop.watch(self._spawned.exec_fd, self._exec_decided)
         self._site.loop.watch(self._spawned.pidfd, self._exited)
+
+    def _start_command(self, command: tuple[str, ...]) -> spawn.Spawned:
+        """A probe, where the service runs and as it does, but not watched as it is."""
+        site = self._site
+        around = spawn.Surroundings(-1, os.devnull, site.bell_path, None, site.descriptors)
+        return site.spawner.spawn(replace(self.config, command=command, inherit_stdin=False), around)
+
+    def _change_main(self, pid: int, pidfd: int) -> int:
+        """The program has named another of its processes as the main one: its end is the service's."""
+        assert self._spawned is not None
+        former = self._spawned.pidfd
+        self._site.loop.forget(former)
+        self._site.loop.watch(pidfd, self._exited)
+        self._spawned = replace(self._spawned, pid=pid, pidfd=pidfd)
+        self.child = replace(self.child, pid=pid)
+        return former
 
     def _kill(self, signo: int, *, group: bool = False) -> None:
         if not self._spawned:
@@ -370,7 +434,7 @@ class Supervised:
     def _kill_group(self, signo: int) -> None:
         assert self._spawned is not None
         try:
-            os.killpg(self._spawned.pid, signo)
+            os.killpg(self.signs.leader, signo)
         except (ProcessLookupError, PermissionError):
             return  # before its setsid it has no group; and it may hold processes of other users
 
@@ -422,7 +486,7 @@ class Supervised:
             return
         now_ns = clock.monotonic_ns()
         page = self.page.read()
-        intervals = self.config.policy.intervals
+        intervals = self.signs.intervals
         memory = watchdog.remember(self._memory, page, now_ns)
         if memory.state != self._memory.state:
             # It has changed since it was looked at: that is news for the machine, in the next round.
