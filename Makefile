@@ -9,6 +9,8 @@ SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path 
 	man/gimli.1 man/gimli-monitor.1 man/gimli.toml.5 meson.build pyproject.toml README.md LICENSE
 # Debuggers and debug information that the tests hold our cores against; python3-venv is not in Debian's python3.
 PACKAGES := python3-venv gcc g++ libc6-dev gdb strace elfutils libc6-dbg logrotate
+# Daemons that the tests keep up.
+PACKAGES += tor redis-server haproxy nginx-light
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench install wheel package lib clean
@@ -56,7 +58,7 @@ clean: ## Remove everything that was made
 	rm -rf $(VENV) $(STAMPS) build dist src/gimli/_lib
 
 # Packages are installed where that is possible; elsewhere the tests that need one say which.
-$(STAMPS)/apt:
+$(STAMPS)/apt: Makefile
 	@mkdir -p $(STAMPS)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		missing=$$(for name in $(PACKAGES); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done); \

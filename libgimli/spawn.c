@@ -22,6 +22,7 @@
 
 #define EXEC_FAILED 127
 #define RECORD_BYTES 128 /* as in monitor/records.py */
+#define GIMLI_SPAWN_PID_ROOM 12 /* bytes behind the "=" of an own_pid variable */
 
 struct gimli_spawn {
     const char *program; /* what is executed; argv[0] is only its name */
@@ -30,7 +31,7 @@ struct gimli_spawn {
     const char *cwd;    /* NULL: the monitor's own */
     const char *input;  /* opened as standard input; NULL: inherited */
     const char *output; /* a FIFO, opened as standard output and error; NULL: inherited */
-    int page_fd;        /* left open in the program under the same number */
+    int page_fd;        /* left open in the program under the same number; -1: none */
     int status_fd;      /* told "NAME: REASON" when the program cannot be started; close on exec */
     int record_fd;      /* the run record, locked; close on exec */
     int cgroup_fd;      /* the control group to be born into; -1: the monitor's own, also when it returns */
@@ -38,6 +39,9 @@ struct gimli_spawn {
     unsigned long descriptors_soft, descriptors_hard;
     int has_session; /* 0: it stays in the monitor's, as the original's setsid = 0 */
     const struct gimli_attributes *attributes;
+    const int *placed_from, *placed_at; /* descriptors, and the numbers under which the program has them; */
+    size_t placed_count;                /* none of the numbers is one of the descriptors, or page_fd, status_fd */
+    char *const *own_pid;               /* "NAME=" with room behind, also in envp: filled in with the pid */
 };
 
 /* Python ignores the first two, and a monitor blocks most. */
@@ -84,6 +88,8 @@ static unsigned long long start_ticks(void)
  * this has returned the lock on the record tells the next monitor to wait. */
 static int record(const struct gimli_spawn *told)
 {
+    if (told->record_fd < 0)
+        return 0; /* a probe */
     char line[RECORD_BYTES + 1];
     int size = snprintf(line, sizeof line, "running %d %llu %s", getpid(), start_ticks(), told->boot_id);
     if (size < 0 || size >= RECORD_BYTES)
@@ -93,6 +99,21 @@ static int record(const struct gimli_spawn *told)
     if (pwrite(told->record_fd, line, RECORD_BYTES, 0) != RECORD_BYTES)
         return -1;
     return close(told->record_fd);
+}
+
+static int place_descriptors(const struct gimli_spawn *told)
+{
+    for (size_t i = 0; i < told->placed_count; i++)
+        if (dup2(told->placed_from[i], told->placed_at[i]) < 0)
+            return -1;
+    return 0;
+}
+
+/* The texts are the child's copies of the monitor's. */
+static void write_own_pid(char *const *texts)
+{
+    for (; *texts != NULL; texts++)
+        snprintf(*texts + strlen(*texts), GIMLI_SPAWN_PID_ROOM, "%d", (int)getpid());
 }
 
 /* Returns only when it failed: with the name of what could not be used. */
@@ -110,8 +131,10 @@ static const char *become(const struct gimli_spawn *told)
     /* Read and write: the program holds its own pipe open, so it outlives a monitor without SIGPIPE. */
     if (told->output != NULL && open_as(told->output, O_RDWR, STDOUT_FILENO, STDERR_FILENO) < 0)
         return "output";
-    if (fcntl(told->page_fd, F_SETFD, 0) < 0)
+    if (told->page_fd >= 0 && fcntl(told->page_fd, F_SETFD, 0) < 0)
         return "heartbeat page";
+    if (place_descriptors(told) < 0)
+        return "descriptors";
     /* After the monitor's own files, which another user could not open; before the directory, which is the
      * program's own. */
     const char *refused = gimli_attributes_apply(told->attributes);
@@ -119,6 +142,7 @@ static const char *become(const struct gimli_spawn *told)
         return refused;
     if (told->cwd != NULL && chdir(told->cwd) < 0)
         return told->cwd;
+    write_own_pid(told->own_pid);
     environ = (char **)told->envp; /* execvp looks the program up in the PATH that it will have */
     execvp(told->program, told->argv);
     return told->program;

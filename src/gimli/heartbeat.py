@@ -189,6 +189,16 @@ class PageFile:
         self._write(OFFSET_STATE, "<ii", RUNNING, ticks & 0x7FFFFFFF)
         self._write(OFFSET_BEAT_NS, "<Q", beat_ns)
 
+    def set_state(self, state: int, beat_ns: int) -> None:
+        """Record that the program is in another phase, which it said another way than by the page."""
+        self._write(OFFSET_BEAT_NS, "<Q", beat_ns)
+        self._write(OFFSET_STATE, "<i", state)
+
+    def set_note(self, text: str) -> None:
+        """Record what the program says it is doing, cut to what the page can hold."""
+        whole = text.encode()[: NOTE_SIZE - 1].decode(errors="ignore")  # no half character at its end
+        os.pwrite(self.fd, whole.encode().ljust(NOTE_SIZE, b"\0"), OFFSET_NOTE)
+
     def close(self) -> None:
         """Close; the file stays for whoever reads it next."""
         os.close(self.fd)

@@ -186,17 +186,20 @@ _GENERATIONS_MAX = 64
 
 def belongs_to(pid: int, leader: int) -> bool:
     """Whether a process is in the session that ``leader`` leads, or descends from it."""
+    return leader in kin_of(pid)
+
+
+def kin_of(pid: int) -> tuple[int, ...]:
+    """The leader of a process's session, and its forebears, nearest first; empty when it is gone."""
     stat = _read(f"/proc/{pid}/stat")
-    if stat and int(parse_stat(stat)[3]) == leader:
-        return True
+    kin = [int(parse_stat(stat)[3])] if stat else []
     for _ in range(_GENERATIONS_MAX):
         parent = parent_of(pid)
-        if parent == leader:
-            return True
         if not parent:
-            return False
+            break
+        kin.append(parent)
         pid = parent
-    return False
+    return tuple(kin)
 
 
 def command_line(pid: int) -> list[str]:

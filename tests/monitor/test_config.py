@@ -12,6 +12,25 @@ texts = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=20)
 seconds = st.floats(0.001, 1e9)
 ids = st.integers(-1, 2**63 - 1)
 pairs = st.lists(st.tuples(texts, texts), max_size=3).map(tuple)
+targets = st.builds(
+    config.Target,
+    st.sampled_from(["tcp", "http", "command"]),
+    texts,
+    st.integers(1, 65535),
+    texts,
+    st.lists(texts, max_size=3).map(tuple),
+)
+signs = st.builds(
+    config.Signs,
+    st.sampled_from(config.ReadyBy),
+    st.integers(3, 1023),
+    seconds,
+    st.none() | targets,
+    st.none() | targets,
+    seconds,
+    seconds,
+    st.sampled_from(config.Access),
+)
 services = st.builds(
     config.Service,
     name=texts,
@@ -35,6 +54,7 @@ services = st.builds(
     umask=st.none() | st.integers(0, 0o777),
     limits=st.lists(st.builds(config.Limit, texts, ids, ids), max_size=3).map(tuple),
     forward_hup=st.booleans(),
+    signs=signs,
 )
 monitors = st.builds(
     config.Monitor,

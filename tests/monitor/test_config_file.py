@@ -58,6 +58,11 @@ def test_every_key():
         log = { file = "logs/web.log", rotate = "1MB" }
         preload = false
         autostart = false
+        ready = "notify"
+        notify_access = "all"
+        probe = ["./bin/ask", "./not-a-path"]
+        probe_interval = "2s"
+        probe_timeout = "1s"
         """
     )
     assert service == config.Service(
@@ -71,6 +76,13 @@ def test_every_key():
         environment=(("PORT", "80"), ("EMPTY", "")),
         preload=False,
         autostart=False,
+        signs=config.Signs(
+            ready=config.ReadyBy.NOTIFY,
+            probe=config.Target("command", command=("/etc/gimli/./bin/ask", "./not-a-path")),
+            probe_interval_s=2.0,
+            probe_timeout_s=1.0,
+            access=config.Access.ALL,
+        ),
     )
 
 
@@ -183,6 +195,13 @@ WRONG = [
     ('environment_files = "web.env"', 3, "service.web.environment_files", r"expected a list .*"),
     ('environment_files = ["/n"]', 3, "service.web.environment_files", r"cannot read .* /n; No such .*"),
     ("forward_hup = 1", 3, "service.web.forward_hup", r"expected true or false, .*"),
+    ('ready = "soon"', 3, "service.web.ready", r'"soon" is no way to be ready .* "notify", "fd", .*'),
+    ("ready = true", 3, "service.web.ready", r"expected a text in quotes, .*"),
+    ('notify_access = "some"', 3, "service.web.notify_access", r'expected one of "none", .*'),
+    ("probe = 80", 3, "service.web.probe", r"expected a text in quotes, got a number \(80\)"),
+    ("probe = []", 3, "service.web.probe", r"expected at least the program's name"),
+    ('probe_interval = "0s"', 3, "service.web.probe_interval", r".*more than 0.*"),
+    ('probe = "tcp:80"\nprobe_interval = "58s"', 1, "service.web", r"the probe is too rare .*; make .*"),
     ("log = { file = 5 }", 3, "service.web.log", r"expected a text in quotes, .*"),
 ]  # fmt: skip
 

@@ -35,6 +35,8 @@ SAMPLES: dict[type, events.Event] = {
         events.Executed(100),
         events.Adopted(100),
         events.AdoptionRefused("its record is damaged"),
+        events.ExecutedUnready(100),
+        events.BecameReady("notify"),
         events.SpawnFailed("no such file"),
         events.SpawnsExhausted("no such file"),
         events.BeatStarting(),
@@ -46,6 +48,7 @@ SAMPLES: dict[type, events.Event] = {
         events.ReleasedToDie(),
         events.ReleasedHung(),
         events.ReleasedToRun(),
+        events.ReleasedToStart(),
         events.ReleasedToStop(),
         events.EndedForGood(ExitStatus(code=0)),
         events.EndedToRestart(SEGV, 0.0),
@@ -153,6 +156,7 @@ def test_a_start_takes_back_a_stop_that_waits_for_a_snapshot():
     child, orders = machine.step(child, events.StartWanted())
     assert (child.wish, orders) == (Wish.UP, ())
     assert machine.judge_release(child) == events.ReleasedToRun()
+    assert machine.judge_release(child, starting=True) == events.ReleasedToStart()
 
 
 def test_a_start_does_not_take_back_a_restart_that_waits_for_a_snapshot():
@@ -285,11 +289,13 @@ class World:
             "worker": lambda _: events.WorkerCrashed(CRASH),
         }
         if self.is_alive and not self.is_executed:
-            found["executed"] = lambda _: events.Executed(100 + self.spawned)
+            found["executed"] = lambda _: machine.judge_exec(100 + self.spawned, says_ready=False)
+            found["executed unready"] = lambda _: machine.judge_exec(100 + self.spawned, says_ready=True)
             found["not executed"] = lambda _: machine.judge_spawn_failure(self.child, "no such file")
         if self.child.pid or not self.is_alive:  # refused before exec: service.refuse_snapshot
             found["snapshot"] = lambda _: events.SnapshotWanted()
         if self.is_executed:
+            found["ready"] = lambda _: events.BecameReady("notify")
             found["starting"] = lambda _: events.BeatStarting()
             found["running"] = lambda _: events.BeatRunning()
             found["stopping"] = lambda _: events.BeatStopping()
@@ -298,7 +304,8 @@ class World:
             if self.child.state in {State.STARTING, State.RUNNING}:
                 found["late"] = lambda _: LATE
         if self.is_captured:
-            found["released"] = lambda _: machine.judge_release(self.child)
+            found["released"] = lambda _: machine.judge_release(self.child, starting=False)
+            found["released unready"] = lambda _: machine.judge_release(self.child, starting=True)
         expired = {
             Timer.RESTART: events.RestartDue(),
             Timer.STOP: events.StopExpired(),
@@ -312,11 +319,11 @@ class World:
         """One fact, with all that follows from it."""
         event = self.possible()[name](status)
         before = self.child
-        if name == "released":
+        if name in {"released", "released unready"}:
             self.is_captured = False
         if name in {"end", "not executed"}:
             self.is_alive = self.is_executed = self.is_captured = False
-        if name == "executed":
+        if name in {"executed", "executed unready"}:
             self.is_executed = True
         self.timers -= {timer for timer in Timer if due(timer) == name}
         self.child, orders = machine.step(before, event)

@@ -19,6 +19,7 @@ LATE = events.HeartbeatLate(pulse="writer-2", tid=7, silent_s=60.0004, allowed_s
 NOTICED = "noticed 0.4 ms after the deadline"
 TELLING = [
     events.Executed(100),
+    events.BecameReady("notify"),
     events.SpawnFailed("exec ./orders: No such file or directory"),
     events.SpawnsExhausted("exec ./orders: No such file or directory"),
     events.BeatStarting(),
@@ -118,6 +119,11 @@ def test_whatever_the_machine_tells_has_a_line_or_none_and_never_an_exception(tm
         ),
         ("exec-failed", {"why": "no such file"}, "orders: no such file"),
         ("failed", {"because": "ended 4 times in a row"}, "orders: ended 4 times in a row"),
+        ("watchdog-triggered", {}, "orders says that it hangs"),
+        ("not-ready", {"why": "W"}, "orders is not ready: W"),
+        ("probe-failed", {"probe": "tcp:80", "why": "W"}, "orders does not answer tcp:80: W"),
+        ("notify-refused", {"pid": 7, "why": "W"}, "a notification of pid 7 is not heeded: W"),
+        ("notify-refused", {"pid": 7, "why": "W", "fix": "F"}, "a notification of pid 7 is not heeded: W; F"),
         ("analysed", {"report": "R1", "summary": "a deadlock"}, "report R1: a deadlock   (gimli show R1)"),
         ("analysis-failed", {"report": "R1", "why": "too slow"}, "report R1 stays raw: too slow"),
         ("signal", {"signal": "SIGHUP"}, ""),

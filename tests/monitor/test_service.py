@@ -20,6 +20,7 @@ from gimli.monitor.deaths import Records
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.kernel import Kernel
 from gimli.monitor.loop import Loop
+from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.requests import _refuse_snapshot
 from gimli.monitor.senders import Senders
 from gimli.monitor.service import Site, Supervised
@@ -35,6 +36,7 @@ class Held:
         self.loop = Loop()
         self.journal = Journal(os.path.join(directory, "journal"))
         limit = raise_descriptor_limit()
+        self.notify = NotifySocket(self.loop, os.path.join(directory, "notify"), lambda _: None)
         site = Site(
             Kernel(load_spawner(), Cgroups(None)),
             self.loop,
@@ -47,6 +49,7 @@ class Held:
             limit,
             Senders(self.loop, self.journal, "app", directory),
             Records(),
+            self.notify,
         )
         log = config.Log(os.path.join(directory, "app.log"))
         made = config.Service("app", command, log, config.Policy(**policy))
@@ -77,6 +80,7 @@ def hold():
             held.service.handle(events.StopExpired())
             held.until(State.DOWN)
             held.service.close()
+            held.notify.close()
 
 
 def test_a_program_runs_and_ends(hold):
@@ -178,6 +182,7 @@ def test_nothing_is_left_open(hold):
         held.until(State.RUNNING)
         held.until(State.DOWN)
         held.service.close()
+        held.notify.close()
         held.loop._epoll.close()
         os.close(held.journal._fd)
         assert set(os.listdir("/proc/self/fd")) == before

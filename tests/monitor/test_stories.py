@@ -82,7 +82,7 @@ class Teller:
             case "worker":
                 return events.WorkerCrashed(_crash(rest, self.child.pid + 1))
             case "released":
-                return machine.judge_release(self.child)
+                return machine.judge_release(self.child, starting=rest == "unready")
             case "ended" if rest.isdecimal():
                 return machine.judge_end(self.child, ExitStatus(code=int(rest)))
             case "ended":

@@ -69,6 +69,9 @@ def monitor_config(
     """
     for service in services:
         check_command(service)
+        for target in filter(None, (service.signs.probe, service.signs.ready_probe)):
+            if target.command:
+                check_command(replace(service, command=target.command))
     instance_dir = os.path.join(paths.runtime_dir(), instance)
     longest = instance_dir + _LONGEST_NAME_IN_INSTANCE
     if len(os.fsencode(longest)) > _SOCKET_PATH_BYTES_MAX:

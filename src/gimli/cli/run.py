@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,11 +11,14 @@ from gimli import paths
 from gimli.cli import launch
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
-from gimli.monitor import config
+from gimli.monitor import config, signs_file
 from gimli.monitor.config_file import NAME, parse_backoff, parse_stop_signal, parse_umask
 from gimli.monitor.environment_file import read_environment
 from gimli.monitor.identity import identify
 from gimli.monitor.limits import parse_assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -94,6 +98,26 @@ from gimli.monitor.limits import parse_assignment
 )
 @click.option("--forward-hup", is_flag=True, help="Hand a HUP to the monitor on to it.")
 @click.option(
+    "--ready",
+    metavar="WAY",
+    help="How it says that it is ready: notify (sd_notify), fd[:N] (a newline there), tcp:PORT, http://..., "
+    "delay:DURATION. Until then it is starting.",
+)
+@click.option(
+    "--notify-access",
+    type=click.Choice([item.value for item in config.Access]),
+    help="Whose sd_notify messages are heeded: its main process's, or those of all its processes.",
+)
+@click.option(
+    "--probe",
+    metavar="TARGET",
+    help="Ask it whether it lives: tcp:PORT, or http://ADDRESS:PORT/PATH. Each answer is a beat.",
+)
+@click.option("--probe-interval", metavar="DURATION", help="How often; 10s, or a third of the watchdog.")
+@click.option(
+    "--probe-timeout", metavar="DURATION", help="How long it may take; 5s, or a third of the watchdog."
+)
+@click.option(
     "--no-preload",
     is_flag=True,
     help="Do not preload libgimli.so: crashes of a program not linked with it are seen, but not captured.",
@@ -118,6 +142,11 @@ def command(  # noqa: PLR0913 - one argument per option, as click calls it
     umask: str | None,
     limits: tuple[str, ...],
     forward_hup: bool,
+    ready: str | None,
+    notify_access: str | None,
+    probe: str | None,
+    probe_interval: str | None,
+    probe_timeout: str | None,
     no_preload: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -136,16 +165,17 @@ def command(  # noqa: PLR0913 - one argument per option, as click calls it
     """  # noqa: D301 - \b is click's mark for a paragraph that is not wrapped
     service_name = check_name(name or os.path.basename(command[0]), "--name")
     state = os.path.abspath(state_dir) if state_dir else paths.state_dir()
+    intervals = config.Intervals(
+        parse_duration(watchdog, "--watchdog"),
+        parse_duration(watchdog_start, "--watchdog-start"),
+        parse_duration(watchdog_stop, "--watchdog-stop"),
+    )
     service = config.Service(
         name=service_name,
         command=command,
         log=_log(log, service_name, state),
         policy=config.Policy(
-            config.Intervals(
-                parse_duration(watchdog, "--watchdog"),
-                parse_duration(watchdog_start, "--watchdog-start"),
-                parse_duration(watchdog_stop, "--watchdog-stop"),
-            ),
+            intervals,
             config.Restart(restart),
             parse_backoff(backoff, "--backoff"),
             parse_stop_signal(stop_signal, "--stop-signal"),
@@ -161,6 +191,14 @@ def command(  # noqa: PLR0913 - one argument per option, as click calls it
         forward_hup=forward_hup,
         preload=not no_preload,
         inherit_stdin=True,
+        signs=_signs(
+            intervals,
+            ready=ready,
+            notify_access=notify_access,
+            probe=probe,
+            probe_interval=probe_interval,
+            probe_timeout=probe_timeout,
+        ),
     )
     launch.become(
         launch.monitor_config((service,), instance=f"run.{service_name}", state_dir=state, foreground=True)
@@ -180,6 +218,21 @@ def check_name(name: str, where: str) -> str:
             fix="give one: --name orders",
         )
     return name
+
+
+_SIGNS: dict[str, Callable[[str], object]] = {
+    "ready": lambda text: signs_file.parse_ready(text, "--ready"),
+    "notify_access": config.Access,
+    "probe": lambda text: signs_file.parse_target(text, "--probe"),
+    "probe_interval": lambda text: parse_duration(text, "--probe-interval"),
+    "probe_timeout": lambda text: parse_duration(text, "--probe-timeout"),
+}
+
+
+def _signs(intervals: config.Intervals, **written: str | None) -> config.Signs:
+    """Those that were given; for the others there are defaults."""
+    found = {key: _SIGNS[key](text) for key, text in written.items() if text is not None}
+    return signs_file.build(found, intervals)
 
 
 def _log(text: str | None, name: str, state_dir: str) -> config.Log:

@@ -49,6 +49,65 @@ class Backoff:
     attempts: int = 15
 
 
+class ReadyBy(Enum):
+    """How a program says that it is ready."""
+
+    EXEC = "exec"
+    """It does not: it is once its exec has succeeded, or when its heartbeat says so."""
+    NOTIFY = "notify"
+    FD = "fd"
+    PROBE = "probe"
+    DELAY = "delay"
+
+
+class Access(Enum):
+    """Whose sd_notify messages count."""
+
+    NONE = "none"
+    """Nobody's: the program is not even told of a socket."""
+    MAIN = "main"
+    """The main process's."""
+    ALL = "all"
+    """Its descendants' too."""
+
+
+@value
+class Target:
+    """What a probe asks: a port, a page, or a command."""
+
+    kind: str
+    """tcp, http or command."""
+    host: str = ""
+    """An address, not a name: nothing is looked up."""
+    port: int = 0
+    path: str = ""
+    command: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """As it was written."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return {
+            "tcp": f"tcp:{host}:{self.port}",
+            "http": f"http://{host}:{self.port}{self.path}",
+        }.get(self.kind, " ".join(self.command))
+
+
+@value
+class Signs:
+    """Signs of life besides the heartbeat page: how a program says that it is ready, and that it lives."""
+
+    ready: ReadyBy = ReadyBy.EXEC
+    ready_fd: int = 3
+    """Where a newline says so."""
+    ready_delay_s: float = 0.0
+    ready_probe: Target | None = None
+    probe: Target | None = None
+    """Asked again and again: each answer is a beat."""
+    probe_interval_s: float = 10.0
+    probe_timeout_s: float = 5.0
+    access: Access = Access.NONE
+
+
 @value
 class Policy:
     """What the machine needs to know of a service."""
@@ -121,6 +180,7 @@ class Service:
     limits: tuple[Limit, ...] = ()
     forward_hup: bool = False
     """A HUP to the monitor is handed on to the program."""
+    signs: Signs = Signs()
 
 
 @value
@@ -184,6 +244,7 @@ def unpack_service(item: dict[str, Any]) -> Service:
         environment=_pairs(item.pop("environment")),
         identity=_identity(item.pop("identity")),
         limits=tuple(Limit(**limit) for limit in item.pop("limits")),
+        signs=_signs(item.pop("signs")),
         **item,
     )
 
@@ -197,3 +258,17 @@ def _identity(item: dict[str, Any] | None) -> Identity | None:
 
 def _pairs(items: list[list[str]]) -> tuple[tuple[str, str], ...]:
     return tuple((name, text) for name, text in items)
+
+
+def _signs(item: dict[str, Any]) -> Signs:
+    parsed = {
+        "ready": ReadyBy(item["ready"]),
+        "ready_probe": _target(item["ready_probe"]),
+        "probe": _target(item["probe"]),
+        "access": Access(item["access"]),
+    }
+    return Signs(**item | parsed)
+
+
+def _target(item: dict[str, Any] | None) -> Target | None:
+    return Target(**item | {"command": tuple(item["command"])}) if item else None

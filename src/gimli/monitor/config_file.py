@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gimli import process
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
-from gimli.monitor import config
+from gimli.monitor import config, signs_file
 from gimli.monitor.environment_file import read_environment
 from gimli.monitor.identity import identify
 from gimli.monitor.limits import parse_limit
@@ -138,9 +138,7 @@ class _Reading:
             try:
                 found[key] = parser(written, self._base)
             except UsageError as error:
-                self._problem(
-                    (*here, key), "; ".join(part for part in (error.what, error.why, error.fix) if part)
-                )
+                self._problem((*here, key), _in_one_line(error))
         if "command" not in table:
             self._problem(
                 (*here, "command"),
@@ -151,7 +149,8 @@ class _Reading:
         identity = self._identity(here, found)
         if self.problems:
             return None
-        return replace(self._build(name, found), identity=identity)
+        made = self._build(name, found)
+        return None if made is None else replace(made, identity=identity)
 
     def _identity(self, here: tuple[str, ...], found: dict[str, Any]) -> config.Identity | None:
         """Two keys make one value, so it cannot come from one parser."""
@@ -162,19 +161,25 @@ class _Reading:
             self._problem((*here, key), "; ".join(filter(None, (error.what, error.why, error.fix))))
             return None
 
-    def _build(self, name: str, found: dict[str, Any]) -> config.Service:
+    def _build(self, name: str, found: dict[str, Any]) -> config.Service | None:
         usual = config.Intervals()
         default_log = config.Log(os.path.join(self._state_dir, "logs", f"{name}.log"))
+        intervals = config.Intervals(
+            found.get("watchdog", usual.watchdog_s),
+            found.get("watchdog_start", usual.start_s),
+            found.get("watchdog_stop", found.get("kill_after", usual.stop_s)),
+        )
+        try:
+            signs = signs_file.build(found, intervals)
+        except UsageError as error:
+            self._problem(("service", name), _in_one_line(error))
+            return None
         return config.Service(
             name=name,
             command=found["command"],
             log=found.get("log", default_log),
             policy=config.Policy(
-                config.Intervals(
-                    found.get("watchdog", usual.watchdog_s),
-                    found.get("watchdog_start", usual.start_s),
-                    found.get("watchdog_stop", found.get("kill_after", usual.stop_s)),
-                ),
+                intervals,
                 found.get("restart", config.Restart.ALWAYS),
                 found.get("backoff", config.Backoff()),
                 found.get("stop_signal", config.Policy().stop_signal),
@@ -187,10 +192,15 @@ class _Reading:
             preload=found.get("preload", True),
             autostart=found.get("autostart", True),
             leave_leftovers=found.get("kill") == "main",
+            signs=signs,
         )
 
     def _problem(self, keys: tuple[str, ...], expected: str) -> None:
         self.problems.append(Problem(_line_of(self._lines, keys), ".".join(keys), expected))
+
+
+def _in_one_line(error: UsageError) -> str:
+    return "; ".join(part for part in (error.what, error.why, error.fix) if part)
 
 
 def _line_of(lines: list[str], keys: tuple[str, ...]) -> int:
@@ -348,6 +358,20 @@ def parse_backoff(written: Any, where: str) -> config.Backoff:
     return config.Backoff(first_s, limit_s)
 
 
+def _probe(written: Any, base: str) -> config.Target:
+    if isinstance(written, list):
+        return config.Target("command", command=_command(written, base))
+    return signs_file.parse_target(_text(written), "probe")
+
+
+def _access(written: Any, _: str) -> config.Access:
+    try:
+        return config.Access(written)
+    except ValueError:
+        allowed = ", ".join(f'"{item.value}"' for item in config.Access)
+        raise UsageError(f"expected one of {allowed}, got {written!r}") from None
+
+
 def _log(written: Any, base: str) -> config.Log:
     if isinstance(written, str):
         return config.Log(None if written == "inherit" else os.path.join(base, written))
@@ -421,4 +445,9 @@ _PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "preload": _switch,
     "autostart": _switch,
     "kill": lambda written, _: _one_of(written, ("tree", "main")),
+    "ready": lambda written, _: signs_file.parse_ready(_text(written), "ready"),
+    "notify_access": _access,
+    "probe": _probe,
+    "probe_interval": _duration("probe_interval"),
+    "probe_timeout": _duration("probe_timeout"),
 }

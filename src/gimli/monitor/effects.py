@@ -26,11 +26,13 @@ from gimli.monitor.events import (
     BeatRunning,
     BeatStarting,
     BeatStopping,
+    BecameReady,
     CrashReported,
     EndedForGood,
     EndedToRestart,
     Event,
     Executed,
+    ExecutedUnready,
     HeartbeatLate,
     RestartsExhausted,
     SnapshotWanted,
@@ -63,7 +65,7 @@ def start_due(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
     return replace(child, restarts=child.restarts + 1, reason=None, because=""), (Spawn(),)
 
 
-def executed(child: Child, event: Executed) -> tuple[Child, tuple[Action, ...]]:
+def executed(child: Child, event: Executed | ExecutedUnready) -> tuple[Child, tuple[Action, ...]]:
     started = _tell("started", pid=event.pid, restarts=child.restarts)
     return replace(child, pid=event.pid), (Arm(Timer.HEALTHY, child.policy.backoff.healthy_s), started)
 
@@ -77,7 +79,7 @@ def refuse_adoption(child: Child, event: AdoptionRefused) -> tuple[Child, tuple[
     return replace(child, because=event.why), (_tell("adoption-refused", why=event.why),)
 
 
-def executed_too_late(child: Child, event: Executed) -> tuple[Child, tuple[Action, ...]]:
+def executed_too_late(child: Child, event: Executed | ExecutedUnready) -> tuple[Child, tuple[Action, ...]]:
     """A stop was asked for between fork and exec; TERM went to a process that could not handle it yet."""
     return replace(child, pid=event.pid), (_terminate(child),)
 
@@ -96,6 +98,10 @@ def give_up_spawning(child: Child, event: SpawnsExhausted) -> tuple[Child, tuple
         Disarm(Timer.STOP),
         _tell("failed", because=because),
     )
+
+
+def ready(child: Child, event: BecameReady) -> tuple[Child, tuple[Action, ...]]:
+    return child, (_tell("ready", by=event.by),)
 
 
 def beat(child: Child, event: Event) -> tuple[Child, tuple[Action, ...]]:
@@ -206,7 +212,7 @@ def kill(child: Child, _: Event) -> tuple[Child, tuple[Action, ...]]:
     return child, (Signal(Signals.SIGKILL, "it has not ended in the time it was given", group=True),)
 
 
-def kill_executed(child: Child, event: Executed) -> tuple[Child, tuple[Action, ...]]:
+def kill_executed(child: Child, event: Executed | ExecutedUnready) -> tuple[Child, tuple[Action, ...]]:
     return kill(replace(child, pid=event.pid), event)
 
 

@@ -51,10 +51,24 @@ class Adopted:
 
 
 @value
+class ExecutedUnready:
+    """The new program runs, and is to say when it is ready."""
+
+    pid: int
+
+
+@value
 class AdoptionRefused:
     """It cannot be told whether an instance lives: a start might make a second one."""
 
     why: str
+
+
+@value
+class BecameReady:
+    """The program has said that it is ready, or its probe has answered."""
+
+    by: str
 
 
 @value
@@ -131,6 +145,11 @@ class ReleasedToRun:
 
 
 @value
+class ReleasedToStart:
+    """Requested snapshot done, the program goes on starting."""
+
+
+@value
 class ReleasedToStop:
     """Requested snapshot done, and meanwhile a stop was asked for."""
 
@@ -186,6 +205,8 @@ Event = (
     | Executed
     | Adopted
     | AdoptionRefused
+    | ExecutedUnready
+    | BecameReady
     | SpawnFailed
     | SpawnsExhausted
     | BeatStarting
@@ -197,6 +218,7 @@ Event = (
     | ReleasedToDie
     | ReleasedHung
     | ReleasedToRun
+    | ReleasedToStart
     | ReleasedToStop
     | EndedForGood
     | EndedToRestart

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import struct
 import time
@@ -17,6 +18,7 @@ from gimli import clock, heartbeat, process
 from gimli.monitor import leftovers, records
 from gimli.monitor.output import Output
 from gimli.monitor.patience import Patience
+from gimli.monitor.spawn import Place
 from gimli.process import ExitStatus
 
 TYPE_CHECKING = False
@@ -67,13 +69,25 @@ class Kernel:
         record_fd = records.begin_start(record_path)
         cgroup_fd = self._cgroups.open_group(service.name)
         try:
-            return self._spawner.spawn(
-                service, around, record_fd=record_fd, cgroup_fd=cgroup_fd, boot_id=self.boot_id
-            )
+            return self._spawner.spawn(service, around, Place(record_fd, cgroup_fd, self.boot_id))
         finally:
             os.close(record_fd)
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
+
+    def spawn_command(self, service: Service, around: Surroundings) -> Spawned:
+        """Start a command that is no instance: nobody needs to find it again.
+
+        Raises:
+            OSError: no process, or no descriptor.
+        """
+        return self._spawner.spawn(service, around)
+
+    def is_readable(self, fd: int) -> bool:
+        """Whether a read would not wait."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def exec_failure(self, exec_fd: int) -> str:
         """Why there was no exec; empty when there was."""
@@ -96,6 +110,15 @@ class Kernel:
     def command_line(self, pid: int) -> list[str]:
         """The arguments of a process."""
         return process.command_line(pid) or ["?"]
+
+    def write_running(self, path: str, pid: int) -> None:
+        """Record that the service is another process from now on."""
+        if found := process.identify(pid):
+            records.write_running(path, found, self.boot_id)
+
+    def session_of(self, pid: int) -> int:
+        """The leader of a process's session; 0 when it is gone."""
+        return process.session_of(pid) or 0
 
     def write_down(self, path: str) -> None:
         """Record that the service does not run."""
@@ -198,7 +221,7 @@ class Kernel:
         if members is None:
             # The orphans of our own child are ours now; those of a stranger may be anybody's.
             candidates = process.all_pids() if ended.adopted else leftovers.orphans(expected)
-            members = list(leftovers.survey(candidates, bell_path).of(service, ended.pid))
+            members = list(leftovers.survey(candidates, bell_path).of(service, ended.leader or ended.pid))
         return leftovers.living(members)
 
     def remove_group(self, service: str) -> None:

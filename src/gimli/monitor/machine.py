@@ -26,16 +26,19 @@ from gimli.monitor.events import (
     BeatRunning,
     BeatStarting,
     BeatStopping,
+    BecameReady,
     CrashReported,
     EndedForGood,
     EndedToRestart,
     Event,
     Executed,
+    ExecutedUnready,
     HealthySpell,
     HeartbeatLate,
     ReleasedHung,
     ReleasedToDie,
     ReleasedToRun,
+    ReleasedToStart,
     ReleasedToStop,
     RestartDue,
     RestartsExhausted,
@@ -108,6 +111,11 @@ def _is_news(child: Child, status: ExitStatus, *, ordered: bool) -> bool:
     return status.is_fault
 
 
+def judge_exec(pid: int, *, says_ready: bool) -> Event:
+    """Whether a program runs once it has been executed, or only when it ``says_ready``."""
+    return ExecutedUnready(pid) if says_ready else Executed(pid)
+
+
 def judge_spawn_failure(child: Child, why: str) -> Event:
     """Whether a start that failed is tried again. A program that may never restart is not."""
     policy = child.policy
@@ -115,13 +123,15 @@ def judge_spawn_failure(child: Child, why: str) -> Event:
     return SpawnsExhausted(why) if last or child.wish is Wish.DOWN else SpawnFailed(why)
 
 
-def judge_release(child: Child) -> Event:
-    """Which of the four releases it is that the snapshot is done."""
+def judge_release(child: Child, *, starting: bool = False) -> Event:
+    """Which of the releases it is that the snapshot is done; ``starting``: it has yet to say that it runs."""
     if child.reason == "crash":
         return ReleasedToDie()
     if child.reason == "hang":
         return ReleasedHung()
-    return ReleasedToRun() if child.wish is Wish.UP else ReleasedToStop()
+    if child.wish is not Wish.UP:
+        return ReleasedToStop()
+    return ReleasedToStart() if starting else ReleasedToRun()
 
 
 def ignored(state: State, *events: type, because: str) -> dict[type, Row]:
@@ -131,9 +141,9 @@ def ignored(state: State, *events: type, because: str) -> dict[type, Row]:
 
 _BEATS = (BeatStarting, BeatRunning, BeatStopping)
 _ENDS = (EndedForGood, EndedToRestart, RestartsExhausted)
-_RELEASES = (ReleasedToDie, ReleasedHung, ReleasedToRun, ReleasedToStop)
+_RELEASES = (ReleasedToDie, ReleasedHung, ReleasedToRun, ReleasedToStart, ReleasedToStop)
 _FINDINGS = (Adopted, AdoptionRefused)
-_SPAWNS = (Executed, SpawnFailed, SpawnsExhausted)
+_SPAWNS = (Executed, ExecutedUnready, SpawnFailed, SpawnsExhausted)
 
 
 def _ends() -> dict[type, Row]:
@@ -154,6 +164,7 @@ def _nothing_runs(state: State) -> dict[type, Row]:
         **ignored(
             state,
             *_BEATS,
+            BecameReady,
             HeartbeatLate,
             CrashReported,
             SnapshotWanted,
@@ -174,13 +185,16 @@ def _going_down(state: State) -> dict[type, Row]:
         StopWanted: Row(state, effects.wish_down),
         RestartWanted: Row(state, effects.wish_again),
         Executed: Row(state, effects.executed_too_late),
+        ExecutedUnready: Row(state, effects.executed_too_late),
         SpawnFailed: Row(State.DOWN, effects.give_up_spawning),
         SpawnsExhausted: Row(State.DOWN, effects.give_up_spawning),
         CrashReported: Row(state, effects.crash_captured_before),
         WorkerCrashed: Row(state, effects.worker_crash),
         **_ends(),
         **ignored(state, *_FINDINGS, because="an instance is ours already"),
-        **ignored(state, *_BEATS, HeartbeatLate, because="it has the stop interval, whatever it says"),
+        **ignored(
+            state, *_BEATS, BecameReady, HeartbeatLate, because="it has the stop interval, whatever it says"
+        ),
         **ignored(state, SnapshotWanted, because="it is ending; refused where it was asked for"),
         **ignored(state, *_RELEASES, because="no snapshot of this instance is under way"),
         **ignored(state, RestartDue, HealthySpell, because="disarmed; a late one means nothing"),
@@ -201,6 +215,8 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         RestartWanted: Row(State.STOPPING, effects.again),
         SnapshotWanted: Row(State.CAPTURING, effects.snapshot),
         Executed: Row(State.RUNNING, effects.executed),
+        ExecutedUnready: Row(State.STARTING, effects.executed),
+        BecameReady: Row(State.RUNNING, effects.ready),
         SpawnFailed: Row(State.BACKOFF, effects.spawn_failed),
         SpawnsExhausted: Row(State.FAILED, effects.give_up_spawning),
         BeatStarting: Row(State.STARTING, effects.beat),
@@ -221,6 +237,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         RestartWanted: Row(State.STOPPING, effects.again),
         SnapshotWanted: Row(State.CAPTURING, effects.snapshot),
         **ignored(State.RUNNING, *_SPAWNS, because="it has started; there is one spawn at a time"),
+        BecameReady: Row(State.RUNNING, effects.ready, "it says so again, after a reload for one"),
         BeatStarting: Row(State.STARTING, effects.beat),
         BeatRunning: Row(State.RUNNING, effects.beat),
         BeatStopping: Row(State.STOPPING, effects.beat_stopping),
@@ -243,7 +260,9 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
             State.CAPTURING, SnapshotWanted, because="one is under way; refused where it was asked for"
         ),
         **ignored(State.CAPTURING, *_SPAWNS, because="it has started; there is one spawn at a time"),
-        **ignored(State.CAPTURING, *_BEATS, HeartbeatLate, because="it is stopped, or about to die"),
+        **ignored(
+            State.CAPTURING, *_BEATS, BecameReady, HeartbeatLate, because="it is stopped, or about to die"
+        ),
         CrashReported: Row(
             State.CAPTURING,
             effects.crash,
@@ -253,6 +272,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         ReleasedToDie: Row(State.STOPPING, effects.let_die),
         ReleasedHung: Row(State.STOPPING, effects.abort),
         ReleasedToRun: Row(State.RUNNING, effects.resume),
+        ReleasedToStart: Row(State.STARTING, effects.resume),
         ReleasedToStop: Row(State.STOPPING, effects.stop_after_snapshot),
         **_ends(),
         **ignored(State.CAPTURING, *_FINDINGS, because="an instance is ours already"),
@@ -267,6 +287,7 @@ TABLE: Mapping[State, Mapping[type, Row]] = {
         **ignored(State.KILLING, StopExpired, because="KILL was sent; only the kernel can delay it"),
         **_going_down(State.KILLING),
         Executed: Row(State.KILLING, effects.kill_executed, "KILL may have come before it had a group"),
+        ExecutedUnready: Row(State.KILLING, effects.kill_executed, "likewise"),
     },
     State.BACKOFF: {
         StartWanted: Row(State.STARTING, effects.start, "the operator need not wait"),

@@ -94,6 +94,23 @@ def _describe_continuity(entry: Mapping[str, Any]) -> str:
         case "leftovers-remain":
             return f"{service} has left processes behind ({entry['pids']}): {entry['why']}"
         case _:
+            return _describe_sign(entry)
+
+
+def _describe_sign(entry: Mapping[str, Any]) -> str:
+    """The line for what a program says of itself, or does not answer."""
+    service = entry["service"]
+    match entry["event"]:
+        case "watchdog-triggered":
+            return f"{service} says that it hangs"
+        case "not-ready":
+            return f"{service} is not ready: {entry['why']}"
+        case "probe-failed":
+            return f"{service} does not answer {entry['probe']}: {entry['why']}"
+        case "notify-refused":
+            fix = f"; {entry['fix']}" if entry.get("fix") else ""
+            return f"a notification of pid {entry['pid']} is not heeded: {entry['why']}{fix}"
+        case _:
             return ""
 
 

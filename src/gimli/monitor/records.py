@@ -109,14 +109,23 @@ def begin_start(path: str) -> int:
     return fd
 
 
+def write_running(path: str, process: ProcessId, boot_id: str) -> None:
+    """Another process of the service is its main one from now on."""
+    _rewrite(path, format_record(f"running {process.pid} {process.start_ticks} {boot_id}"))
+
+
 def write_down(path: str) -> None:
     """The child has ended. Not being able to say so is harmless: its pid and start time name nobody."""
+    _rewrite(path, format_record("down"))
+
+
+def _rewrite(path: str, record: bytes) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return
     try:
-        os.pwrite(fd, format_record("down"), 0)
+        os.pwrite(fd, record, 0)
     except OSError:
         return
     finally:

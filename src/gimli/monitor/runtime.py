@@ -26,6 +26,7 @@ from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
+from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.pidfile import Pidfile
 from gimli.monitor.reaper import become_subreaper, reap_strangers
 from gimli.monitor.requests import Requests
@@ -46,10 +47,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.monitor import config
+    from gimli.monitor.notify_socket import Message
     from gimli.monitor.service import Supervised
 
 CONTROL_NAME = "control.sock"
 BELL_NAME = "bell"
+NOTIFY_NAME = "notify"
 LOCK_NAME = "lock"
 STATE_SCHEMA = 1
 _RING_BYTES_MAX = 256
@@ -94,6 +97,9 @@ class Monitor:
             if packed
             else listen(bell_path, socket.SOCK_DGRAM, mode=0o666)
         )
+        notify_path = os.path.join(told.instance_dir, NOTIFY_NAME)
+        self._notify = NotifySocket(self.loop, notify_path, self._notified, fd=before.get("notify_fd"))
+        self._strangers_refused = False
         self._cgroups = find_cgroups(told.instance, told.instance_dir)
         become_subreaper()
         self._signals = SignalReader()
@@ -119,6 +125,7 @@ class Monitor:
             (self._descriptors[0], self._descriptors[1]),
             self.senders,
             Records(),
+            self._notify,
         )
         if told.foreground:
             self.journal.subscribers.append(Narrator().tell)
@@ -206,6 +213,7 @@ class Monitor:
     def execute(self, configuration: dict[str, Any] | None, *, wished_again: bool) -> str:
         """Become the new image. Returns only when that has failed, with the reason."""
         self._signal_log.flush()
+        self.supervision.interrupt()
         document = json.dumps(self._pack(configuration, wished_again=wished_again)).encode()
         fds = self._inherited()
         try:
@@ -243,6 +251,7 @@ class Monitor:
             "handed_ns": clock.monotonic_ns(),
             "lock_fd": self._lock_fd,
             "bell_fd": self._bell.fileno(),
+            "notify_fd": self._notify.fileno(),
             "pidfile_fd": self.pidfile.fd if self.pidfile else None,
             "control": self._control.pack(),
             "journal": self.journal.pack(),
@@ -257,6 +266,7 @@ class Monitor:
         return [
             self._lock_fd,
             self._bell.fileno(),
+            self._notify.fileno(),
             *([self.pidfile.fd] if self.pidfile else []),
             *self._control.descriptors(),
             *self.evidence.descriptors(),
@@ -376,9 +386,24 @@ class Monitor:
             if service := self.services.get(name.decode(errors="replace")):
                 service.look_at_page()
 
+    def _notified(self, message: Message) -> None:
+        """The kernel says who sent a message; whose process that is says /proc."""
+        services = self.services.values()
+        service = next((item for item in services if item.signs.is_main(message.pid)), None)
+        if service is None:
+            kin = process.kin_of(message.pid)
+            service = next((item for item in services if item.signs.is_kin(kin)), None)
+        if service:
+            service.signs.receive(message)
+        elif not self._strangers_refused:
+            self._strangers_refused = True  # once: a stranger must not write our journal
+            why = "it is no process of a service, or was gone before it could be seen"
+            self.journal.record("notify-refused", pid=message.pid, uid=message.uid, why=why)
+
     def _close(self) -> None:
         self.supervision.close()
         self._bell.close()
+        self._notify.close()
         self._cgroups.close()
         self.senders.close()
         if self.pidfile:

@@ -17,6 +17,7 @@ from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.original_library import is_in_fault_handler
 from gimli.monitor.patience import describe_debugger
 from gimli.monitor.request import capture_request
+from gimli.monitor.signs import Signs, Subject
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
 from gimli.paths import unlink_if_there
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gimli.monitor.kernel import Kernel
     from gimli.monitor.leftovers import Survey
     from gimli.monitor.loop import Deadline, Loop
+    from gimli.monitor.notify_socket import NotifySocket
     from gimli.monitor.output import Output
     from gimli.monitor.senders import Senders
     from gimli.process import ProcessId
@@ -44,6 +46,7 @@ HANGUP = 0x10  # EPOLLHUP
 _REAPER_PATIENCE_S = 1.0
 _RECORD_DELAY_S = 0.02
 WATCHED = frozenset({State.STARTING, State.RUNNING})
+_GONE = frozenset({State.DOWN, State.FAILED})
 _BEATS: dict[int, Callable[[], events.Event]] = {
     heartbeat.STARTING: events.BeatStarting,
     heartbeat.RUNNING: events.BeatRunning,
@@ -71,6 +74,7 @@ class Site:
     descriptors: tuple[int, int]
     senders: Senders
     records: Records
+    notify: NotifySocket
 
 
 class Supervised:
@@ -88,7 +92,7 @@ class Supervised:
         "_aftermath", "_answered_request", "_asked_by_signal", "_autopsy", "_down_since_ns", "_ended_with",
         "_events", "_kernel", "_look", "_memory", "_on_change", "_page_was_intact", "_patience",
         "_record_path", "_site", "_spawned", "_started_ns", "_timers", "child", "config", "is_uncertain",
-        "output", "page", "snapshots", "start_waits",
+        "output", "page", "signs", "snapshots", "start_waits",
     )  # fmt: skip
 
     def __init__(
@@ -129,6 +133,21 @@ class Supervised:
         page_path = os.path.join(site.instance_dir, f"{config.name}.page")
         self.page = self._kernel.open_page(page_path, fds.get("page"))
         self.output = self._open_output(fds.get("output")) if config.log.file is not None else None
+        subject = Subject(
+            config=config,
+            page=self.page,
+            loop=site.loop,
+            notify_path=site.notify.path,
+            state=lambda: self.child.state,
+            handle=self.handle,
+            look=self.look_at_page,
+            tell=self._tell,
+            extend_stop=self._extend_stop,
+            change_main=self._change_main,
+            settle=self._settle_exec,
+            start_command=self._start_command,
+        )
+        self.signs = Signs.unpack(subject, packed["signs"]) if packed else Signs(subject)
         if packed:
             self._restore(packed)
 
@@ -161,10 +180,12 @@ class Supervised:
         if pidfd is None:
             return  # it has ended this instant
         grouped = self._kernel.is_grouped(self.config.name, found.pid)
-        self._spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped)
+        leader = self._kernel.session_of(found.pid)
+        self._spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped, leader=leader)
         self._started_ns = self._kernel.started_ns(found)
         self._memory = watchdog.Memory(self._kernel.now_ns())
         self._site.loop.watch(pidfd, self._exited)
+        self.signs.adopted(found.pid, leader or found.pid)
         self.handle(events.Adopted(found.pid))
         self.look_at_page()
 
@@ -194,6 +215,7 @@ class Supervised:
             "page_was_intact": self._page_was_intact,
             "asked_by_signal": self._asked_by_signal,
             "is_uncertain": self.is_uncertain,
+            "signs": self.signs.pack(),
             "patience": self._patience.pack(),
             "autopsy": self._autopsy.pack(),
             "aftermath": self._aftermath.pack(),
@@ -206,7 +228,7 @@ class Supervised:
         fds = [self.page.fd, *([self.output.fd] if self.output else [])]
         if self._spawned:
             fds += [fd for fd in (self._spawned.pidfd, self._spawned.exec_fd) if fd >= 0]
-        return fds
+        return fds + self.signs.descriptors()
 
     def _restore(self, packed: dict[str, Any]) -> None:
         self.child = packing.unpack_child(packed["child"], self.config.policy)
@@ -258,6 +280,8 @@ class Supervised:
             self._events.clear()  # one left in the queue would hold back all that follow, for ever
             raise
         self._watch()
+        if self.child.state in _GONE:
+            self.signs.gone_for_good()
         self._on_change(self)
 
     def look_at_page(self) -> None:
@@ -281,7 +305,7 @@ class Supervised:
         assert self._spawned is not None
         if crash.pid == self._spawned.pid:
             self.handle(events.CrashReported(crash))
-        elif process.belongs_to(crash.pid, self._spawned.pid):
+        elif process.belongs_to(crash.pid, self.signs.leader):
             self.handle(events.WorkerCrashed(crash))
         else:
             self._tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
@@ -371,6 +395,7 @@ class Supervised:
         if self.output:
             self._site.loop.forget(self.output.fd)
             self.output.close()
+        self.signs.close()
         self.page.close()
         for path in (self.page.path, self._record_path):
             unlink_if_there(path)
@@ -397,6 +422,12 @@ class Supervised:
             )
         self._page_was_intact = page.intact
 
+    def _settle_exec(self) -> None:
+        """A word of the program can be read before the end of its exec is: then that comes first."""
+        fd = self._spawned.exec_fd if self._spawned else -1
+        if fd >= 0 and self._kernel.is_readable(fd):
+            self._exec_decided()
+
     def _exec_decided(self, _: int = 0) -> None:
         assert self._spawned is not None
         spawned = self._spawned
@@ -410,11 +441,16 @@ class Supervised:
             self._kernel.write_down(self._record_path)
             self.handle(machine.judge_spawn_failure(self.child, why))
             return
-        self.handle(events.Executed(spawned.pid))
+        self.handle(machine.judge_exec(spawned.pid, says_ready=self.signs.says_ready))
+        self.signs.executed()
         self.look_at_page()
 
     def _exited(self, what: int = 0) -> None:
         assert self._spawned is not None
+        pid = self.pid
+        self._site.notify.drain()  # its last words may name another main process
+        if self._spawned is None or self.pid != pid:
+            return
         if self._spawned.exec_fd >= 0:
             self._exec_decided()
             if self._spawned is None:
@@ -475,6 +511,7 @@ class Supervised:
         self._kernel.close(self._spawned.pidfd)
         self._site.loop.children.discard(self._spawned.pid)
         self._spawned = None
+        self.signs.ended()
         self._patience.forget()
 
     def _released(self, pid: int) -> None:
@@ -484,7 +521,8 @@ class Supervised:
         self._memory = replace(self._memory, resumed_ns=self._kernel.now_ns())
         if self.child.reason == "crash" and self.page.read().library == heartbeat.LIBRARY_NONE:
             self._kill(Signals.SIGCONT)
-        self.handle(machine.judge_release(self.child))
+        starting = self._memory.state == heartbeat.STARTING
+        self.handle(machine.judge_release(self.child, starting=starting))
 
     # Orders out.
 
@@ -546,6 +584,12 @@ class Supervised:
         self.handle(_EXPIRED[timer]())
         self.handle(_EXPIRED[timer]())
 
+    def _extend_stop(self, delay_s: float) -> None:
+        due = self._timers.get(actions.Timer.STOP)
+        if due and self.child.state is State.STOPPING:
+            left_s = (due.at_ns - self._kernel.now_ns()) / 1e9
+            self._arm(actions.Timer.STOP, max(delay_s, left_s))
+
     def _disarm(self, timer: actions.Timer) -> None:
         if deadline := self._timers.pop(timer, None):
             deadline.cancel()
@@ -558,17 +602,20 @@ class Supervised:
         self._autopsy.forget()
         self._started_ns = self._kernel.now_ns()
         self._memory = watchdog.Memory(self._started_ns)
-        around = spawn.Surroundings(
-            self.page.fd,
-            self.output.fifo_path if self.output else None,
-            self._site.bell_path,
-            self._site.library,
-            self._site.descriptors,
-        )
         try:
             self.page.reset()
+            around = spawn.Surroundings(
+                self.page.fd,
+                self.output.fifo_path if self.output else None,
+                self._site.bell_path,
+                self._site.library,
+                self._site.descriptors,
+                self.signs.prepare(),
+            )
             self._spawned = self._kernel.spawn(self.config, around, self._record_path)
+            self.signs.forked(self._spawned.pid)
         except OSError as error:
+            self.signs.forked(None)
             why = f"cannot start: {error.strerror or error}"
             self._events.append(machine.judge_spawn_failure(self.child, why))
             return
@@ -581,6 +628,27 @@ class Supervised:
             self._site.loop.watch(spawned.exec_fd, self._exec_decided)
         self._site.loop.watch(spawned.pidfd, self._exited)
 
+    def _start_command(self, command: tuple[str, ...]) -> Spawned:
+        """A probe, where the service runs and as it does, but not watched as it is."""
+        site = self._site
+        around = spawn.Surroundings(-1, os.devnull, site.bell_path, None, site.descriptors)
+        probe = replace(self.config, command=command, arg0=None, inherit_stdin=False)
+        return self._kernel.spawn_command(probe, around)
+
+    def _change_main(self, pid: int, pidfd: int) -> int:
+        """The program has named another of its processes as the main one: its end is the service's."""
+        assert self._spawned is not None
+        former = self._spawned
+        self._site.loop.forget(former.pidfd)
+        self._site.loop.watch(pidfd, self._exited)
+        # It may be our child by now, an orphan, or another's: its status is asked for as a stranger's.
+        self._site.loop.children.add(pid)
+        leader = former.leader or former.pid
+        self._spawned = replace(former, pid=pid, pidfd=pidfd, adopted=True, leader=leader)
+        self.child = replace(self.child, pid=pid)
+        self._kernel.write_running(self._record_path, pid)
+        return former.pidfd
+
     def _kill(self, signo: int, *, group: bool = False) -> None:
         if not self._spawned:
             self._aftermath.signal(signo)
@@ -588,7 +656,7 @@ class Supervised:
         self._autopsy.ordered(signo)
         try:
             if group:
-                self._kernel.signal_group(self._spawned.pid, signo)
+                self._kernel.signal_group(self.signs.leader, signo)
             self._kernel.send_signal(self._spawned.pidfd, signo)
         except ProcessLookupError:
             pass  # it has ended by itself; its exit is on its way
@@ -637,7 +705,7 @@ class Supervised:
             return
         now_ns = self._kernel.now_ns()
         page = self.page.read()
-        intervals = self.config.policy.intervals
+        intervals = self.signs.intervals
         memory = watchdog.remember(self._memory, page, now_ns)
         if memory.state != self._memory.state:
             # It has changed since it was looked at: that is news for the machine, in the next round.

@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ from gimli import heartbeat
 from gimli.errors import GimliError
 from gimli.monitor import attributes
 from gimli.monitor.spawned import Spawned
-from gimli.value import value
+from gimli.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,17 +29,57 @@ _LIBRARY = os.path.join(
 )
 
 
+_OWN_PID_ROOM = 12
+"""Bytes of a pid and the end of the text: GIMLI_SPAWN_PID_ROOM of libgimli/spawn.c."""
+_THE_MONITORS_OWN = frozenset(
+    {
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PID",
+        "LISTEN_PIDFDID",
+        "FDSTORE",
+    }
+)
+
+
+@value
+class Given:
+    """What a program is given for its other signs of life (``monitor.signs``)."""
+
+    environment: tuple[tuple[str, str], ...] = ()
+    own_pid: tuple[str, ...] = ()
+    """Variables that are to hold the program's own pid, which is known after the fork only."""
+    placed: tuple[tuple[int, int], ...] = ()
+    """Descriptors of ours, and the numbers under which the program finds them."""
+
+
 @value
 class Surroundings:
     """What the monitor gives a program besides its command."""
 
     page_fd: int
+    """-1: it is not watched by a heartbeat page, and told of none."""
     output_path: str | None
     """The FIFO its output goes to; None inherits the monitor's own."""
     bell_path: str
     library: str | None
     descriptors: tuple[int, int]
     """The limit of open files that the monitor itself was started with: it has raised its own."""
+    given: Given = Given()
+
+
+@value
+class Place:
+    """How an instance is found again, by a monitor that has not started it."""
+
+    record_fd: int
+    """Its run record, locked; the child writes it."""
+    cgroup_fd: int
+    """The control group it is born into; -1: the monitor's own."""
+    boot_id: str
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
@@ -57,13 +98,16 @@ def environment(
 ) -> dict[str, str]:
     """The program's environment: the monitor's own, its user's, its service's, and the ABI's names."""
     of_user = service.identity.environment if service.identity else ()
-    made = base | dict(of_user) | dict(service.environment)
-    made |= {
-        heartbeat.ENV_PAGE_FD: str(around.page_fd),
-        heartbeat.ENV_MONITOR_PID: str(monitor_pid),
-        heartbeat.ENV_BELL: around.bell_path,
-        heartbeat.ENV_SERVICE: service.name,
-    }
+    # What a service manager told the monitor is not meant for its programs.
+    made = {name: text for name, text in base.items() if name not in _THE_MONITORS_OWN}
+    made |= dict(of_user) | dict(service.environment) | dict(around.given.environment)
+    if around.page_fd >= 0:
+        made |= {
+            heartbeat.ENV_PAGE_FD: str(around.page_fd),
+            heartbeat.ENV_MONITOR_PID: str(monitor_pid),
+            heartbeat.ENV_BELL: around.bell_path,
+            heartbeat.ENV_SERVICE: service.name,
+        }
     if around.library and service.preload:
         # The loader splits at colons and spaces; the command line refuses an install path that has one.
         made["LD_PRELOAD"] = ":".join(filter(None, (around.library, made.get("LD_PRELOAD"))))
@@ -105,6 +149,10 @@ class _Told(ctypes.Structure):
         ("descriptors_hard", ctypes.c_ulong),
         ("has_session", ctypes.c_int),
         ("attributes", ctypes.POINTER(attributes.Attributes)),
+        ("placed_from", ctypes.POINTER(ctypes.c_int)),
+        ("placed_at", ctypes.POINTER(ctypes.c_int)),
+        ("placed_count", ctypes.c_size_t),
+        ("own_pid", ctypes.POINTER(ctypes.c_char_p)),
     )
 
 
@@ -114,39 +162,40 @@ class Spawner:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._gimli_spawn = library.gimli_spawn
 
-    def spawn(
-        self, service: Service, around: Surroundings, *, record_fd: int, cgroup_fd: int, boot_id: str
-    ) -> Spawned:
-        """Fork, and let the child write its run record and exec.
+    def spawn(self, service: Service, around: Surroundings, place: Place | None = None) -> Spawned:
+        """Fork, and let the child exec.
+
+        Args:
+            service: what to run.
+            around: what it is given.
+            place: where it is found again; None for a command that nobody needs to find.
 
         Raises:
             OSError: no process could be made (EAGAIN, ENOMEM), or no descriptor.
         """
-        made = environment(service, around, dict(os.environ), os.getpid())
         exec_fd, status_fd = os.pipe2(os.O_CLOEXEC)
-        told = _Told(
-            os.fsencode(service.command[0]),
-            _strings((service.arg0 or service.command[0], *service.command[1:])),
-            _strings(tuple(f"{name}={text}" for name, text in made.items())),
-            _encoded(service.cwd),
-            None if service.inherit_stdin else os.devnull.encode(),
-            _encoded(around.output_path),
-            around.page_fd,
-            status_fd,
-            record_fd,
-            cgroup_fd,
-            boot_id.encode(),
-            *(attributes.rlim_t(limit) for limit in around.descriptors),
-            service.has_session,
-            ctypes.pointer(attributes.pack(service)),
-        )
+        raised = _Raised(max((target for _, target in around.given.placed), default=0))
         try:
+            status_fd = raised.take(status_fd)
+            around = replace(
+                around,
+                page_fd=raised.copy(around.page_fd),
+                given=replace(
+                    around.given,
+                    placed=tuple((raised.copy(fd), target) for fd, target in around.given.placed),
+                ),
+            )
+            told = _told(service, around, status_fd)
+            if place is not None:
+                told.record_fd, told.cgroup_fd = place.record_fd, place.cgroup_fd
+                told.boot_id = place.boot_id.encode()
             pid = self._fork(told)
             return Spawned(pid, _watchable(pid), exec_fd, grouped=told.cgroup_fd >= 0)
         except OSError:
             os.close(exec_fd)
             raise
         finally:
+            raised.close()
             os.close(status_fd)
 
     def _fork(self, told: _Told) -> int:
@@ -157,9 +206,75 @@ class Spawner:
         return pid
 
 
+def _told(service: Service, around: Surroundings, status_fd: int) -> _Told:
+    """The orders of one spawn."""
+    made = environment(service, around, dict(os.environ), os.getpid())
+    own_pid = tuple(_own_pid(name) for name in around.given.own_pid)
+    others = (f"{name}={text}" for name, text in made.items() if name not in around.given.own_pid)
+    placed = around.given.placed
+    return _Told(
+        program=os.fsencode(service.command[0]),
+        argv=_strings((service.arg0 or service.command[0], *service.command[1:])),
+        envp=_pointers((*map(os.fsencode, others), *own_pid)),
+        cwd=_encoded(service.cwd),
+        input=None if service.inherit_stdin else os.devnull.encode(),
+        output=_encoded(around.output_path),
+        page_fd=around.page_fd,
+        status_fd=status_fd,
+        record_fd=-1,
+        cgroup_fd=-1,
+        descriptors_soft=attributes.rlim_t(around.descriptors[0]),
+        descriptors_hard=attributes.rlim_t(around.descriptors[1]),
+        has_session=service.has_session,
+        attributes=ctypes.pointer(attributes.pack(service)),
+        placed_from=(ctypes.c_int * len(placed))(*(fd for fd, _ in placed)),
+        placed_at=(ctypes.c_int * len(placed))(*(target for _, target in placed)),
+        placed_count=len(placed),
+        own_pid=_pointers(own_pid),
+    )
+
+
+def _own_pid(name: str) -> bytes:
+    """``NAME=`` with room behind it. A new text, not a shared one: the child writes into its copy."""
+    return bytes(bytearray(f"{name}=".encode().ljust(len(name) + 1 + _OWN_PID_ROOM, b"\0")))
+
+
+class _Raised:
+    """Descriptors out of the way: a number that is given to the program must not be one we still need."""
+
+    def __init__(self, above: int) -> None:
+        self._above = above
+        self._copies: list[int] = []
+
+    def copy(self, fd: int) -> int:
+        """``fd``, or a copy of it above all numbers that are given away."""
+        if fd < 0 or fd > self._above:
+            return fd
+        self._copies.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._above + 1))
+        return self._copies[-1]
+
+    def take(self, fd: int) -> int:
+        """The same; ``fd`` itself is closed when there is a copy."""
+        if fd > self._above:
+            return fd
+        try:
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, self._above + 1)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close the copies."""
+        for fd in self._copies:
+            os.close(fd)
+
+
 def _strings(texts: tuple[str, ...]) -> ctypes.Array[ctypes.c_char_p]:
     """A NULL-terminated array, as exec takes it."""
-    return (ctypes.c_char_p * (len(texts) + 1))(*map(os.fsencode, texts), None)
+    return _pointers(tuple(map(os.fsencode, texts)))
+
+
+def _pointers(texts: tuple[bytes, ...]) -> ctypes.Array[ctypes.c_char_p]:
+    return (ctypes.c_char_p * (len(texts) + 1))(*texts, None)
 
 
 def _encoded(text: str | None) -> bytes | None:

@@ -17,3 +17,5 @@ class Spawned:
     """It was started by a monitor that is dead, and is not our child."""
     grouped: bool = False
     """It was born into the control group of its service."""
+    leader: int = 0
+    """The leader of its session, where that is another: it has become the main process later. 0: itself."""

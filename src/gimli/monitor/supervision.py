@@ -125,6 +125,11 @@ class Supervision:
             "retired": sorted(self._retired),
         }
 
+    def interrupt(self) -> None:
+        """Before the next image: stop what it could not go on with."""
+        for service in self.services.values():
+            service.signs.interrupt()
+
     def descriptors(self) -> list[int]:
         """Those that the next image of the monitor must inherit."""
         return [fd for service in self.services.values() for fd in service.descriptors()]
