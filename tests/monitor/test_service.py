@@ -20,6 +20,7 @@ from gimli.monitor.loop import Loop
 from gimli.monitor.requests import _refuse_snapshot
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
+from gimli.monitor.spool import Spool
 
 pytestmark = pytest.mark.real
 
@@ -41,6 +42,7 @@ class Held:
             None,
             limit,
             load_spawner(),
+            Spool(None),
         )
         log = config.Log(os.path.join(directory, "app.log"))
         made = config.Service("app", command, log, config.Policy(**policy))

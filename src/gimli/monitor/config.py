@@ -62,12 +62,20 @@ class Log:
     """Where a service's output goes.
 
     ``file`` None: it is inherited, and no report can show its last lines. ``echo``: the monitor repeats
-    it on its own standard output. The file and one rotated predecessor take at most ``cap_bytes`` each.
+    it on its own standard output. The file and its ``keep`` rotated predecessors take at most
+    ``cap_bytes`` each.
     """
 
     file: str | None
     echo: bool = False
     cap_bytes: int = 10_000_000
+    keep: int = 5
+    fold: bool = True
+    """Lines that repeat are counted instead of written."""
+    rate_bytes: int = 0
+    """Per second; what comes faster is dropped. 0: as fast as it comes, then a program waits for its log."""
+    floor_bytes: int | None = None
+    """What must stay free on its disk; None for the usual (``disk``)."""
 
 
 @value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gimli import process
 from gimli.clock import format_duration
+from gimli.monitor.gap import format_size
 from gimli.monitor.output import write_if_ready
 
 TYPE_CHECKING = False
@@ -58,6 +59,9 @@ def describe(entry: dict[str, Any]) -> str:
             return f"no snapshot of pid {entry['pid']} for {service}: {entry['why']}"
         case "heartbeat-damaged" | "output-lost":
             return f"{service}: {entry['what']}: {entry['why']}; {entry['fix']}"
+        case "output-resumed":
+            lost = f"{format_size(entry['bytes'])} in {entry['lines']} lines"
+            return f"{service}: output is written again; dropped were {lost}: {entry['why']}"
         case _:
             return ""
 

@@ -26,6 +26,7 @@ from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.signals import Received, SignalReader, describe_sender
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
+from gimli.monitor.spool import Spool
 from gimli.status import MonitorStatus
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CONTROL_NAME = "control.sock"
 BELL_NAME = "bell"
 LOCK_NAME = "lock"
+SPOOL_NAME = "spool"
 _RING_BYTES_MAX = 256
 _RINGS_AT_ONCE = 256
 _INTERNAL_ERRORS_MAX = 20
@@ -74,7 +76,9 @@ class Monitor:
             told.library,
             raise_descriptor_limit(),
             load_spawner(),
+            Spool(os.path.join(told.instance_dir, SPOOL_NAME)),
         )
+        self._spool = site.spool
         self.services = {made.name: Supervised(made, site, self._changed) for made in told.services}
         if told.foreground:
             self.journal.subscribers.append(Narrator().tell)
@@ -194,6 +198,7 @@ class Monitor:
     def _close(self) -> None:
         for service in self.services.values():
             service.close()
+        self._spool.close()
         self._bell.close()
         for name in (BELL_NAME, LOCK_NAME):
             paths.unlink_if_there(os.path.join(self.told.instance_dir, name))

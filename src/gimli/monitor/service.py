@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gimli.monitor.config import Service
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.loop import Deadline, Loop
+    from gimli.monitor.spool import Spool
 
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _BEATS: dict[int, Callable[[], events.Event]] = {
@@ -57,6 +58,7 @@ class Site:
     library: str | None
     descriptors: tuple[int, int]
     spawner: spawn.Spawner
+    spool: Spool
 
 
 class Supervised:
@@ -77,7 +79,9 @@ class Supervised:
         self.page.reset()
         fifo_path = os.path.join(site.instance_dir, f"{config.name}.out")
         self.output = (
-            Output(fifo_path, config.log, self._output_lost) if config.log.file is not None else None
+            Output(fifo_path, config.log, self._tell, site.loop.after, site.spool)
+            if config.log.file is not None
+            else None
         )
         if self.output:
             site.loop.watch(self.output.fd, self.output.drain)
@@ -215,14 +219,6 @@ class Supervised:
             self.output.close()
         self.page.close()
         unlink_if_there(self.page.path)
-
-    def _output_lost(self) -> None:
-        self._tell(
-            "output-lost",
-            what=f"cannot write {self.config.log.file}",
-            why="the disk is full, or it cannot be opened",
-            fix="the program goes on; what it writes is lost until there is room (df, ls -l)",
-        )
 
     def _beat_ns(self, page: heartbeat.Page) -> int:
         stamps = [page.beat_ns, self._memory.beat_ns, *(pulse.beat_ns for pulse in page.pulses)]
