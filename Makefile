@@ -8,7 +8,7 @@ TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path src/gimli/_lib -prune -o -type f -print) \
 	man/gimli.1 man/gimli.toml.5 meson.build pyproject.toml README.md LICENSE
 # Debuggers and debug information that the tests hold our cores against; python3-venv is not in Debian's python3.
-PACKAGES := python3-venv gcc g++ libc6-dev gdb elfutils libc6-dbg
+PACKAGES := python3-venv gcc g++ libc6-dev gdb elfutils libc6-dbg logrotate
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench install wheel package lib clean

@@ -193,9 +193,9 @@ class OutputFile:
     def _rotate(self, path: str) -> None:
         self._close_fd()
         try:
-            _make_room(path, self._keep)
             if self._keep:
-                os.replace(path, f"{path}.1")
+                _make_room(path, self._keep)
+                os.rename(path, f"{path}.1")
             else:
                 _start_over(path)
         except OSError:
@@ -210,12 +210,20 @@ _ENOSPC = 28
 
 
 def _make_room(path: str, keep: int) -> None:
-    """Move the predecessors up by one, to the first number that is free; a kill may leave one."""
+    """Move the predecessors up by one, to the first number that is free; a kill may leave one.
+
+    The oldest is removed first: a rename over a file makes ext4 write the new one to the disk at once
+    (auto_da_alloc), which costs more than all the rest of a rotation.
+    """
     free = next((number for number in range(1, keep) if not os.path.lexists(f"{path}.{number}")), keep)
+    for number in range(free, 0, -1):
+        name = f"{path}.{number}"
+        if not os.path.isfile(name) and os.path.lexists(name):
+            raise FileExistsError(name)  # somebody else's directory: not ours to move
+    if os.path.lexists(f"{path}.{free}"):
+        os.unlink(f"{path}.{free}")
     for number in range(free - 1, 0, -1):
-        if not os.path.isfile(f"{path}.{number}"):
-            raise FileExistsError(path)  # somebody else's directory: not ours to move
-        os.replace(f"{path}.{number}", f"{path}.{number + 1}")
+        os.rename(f"{path}.{number}", f"{path}.{number + 1}")
 
 
 def _ends_in_a_line(path: str, size: int) -> bool:

@@ -29,13 +29,8 @@ def unfolded(text: bytes) -> bytes:
 
 long = b"x" * LINE_BYTES_MAX
 retry = b"retrying the connection\n"
-pieces = st.lists(
-    st.sampled_from(
-        [b"a\n", retry, retry * 4, retry[:8], retry[8:-1], retry[8:], b"\n", b"\n" * 9, long]
-        + [long + b"x\n", b"\xff", b""]
-    ),
-    max_size=40,
-)
+parts = [b"a\n", retry, retry * 4, retry[:8], retry[8:-1], retry[8:], b"\n", b"\n" * 9, long, long + b"x\n"]
+pieces = st.lists(st.sampled_from([*parts, b"\xff", b""]), max_size=40)
 
 
 @given(pieces, st.lists(st.integers(0, 39)))
@@ -89,3 +84,14 @@ def test_an_unfinished_line_is_written_at_once_unless_it_may_be_one_more_repeat(
     line = b"retrying the connection\n"
     assert folded(line * 9, b"retry", is_released=False) == line * FOLD_AFTER
     assert folded(line * 9, b"retry", b"!", is_released=False).endswith(b"repeated 6 times\nretry!")
+
+
+def test_a_flood_is_folded_too_where_it_repeats():
+    """A large piece is only looked at in places, for its speed; what repeats there is seen."""
+    flood = b"".join(b"line %d\n" % number for number in range(9000))
+    assert fold(Memory(), flood)[1] is flood
+    out = folded(flood, b"trying again\n" * 9000, b"done\n")
+    assert out == flood + b"trying again\n" * 3 + b"gimli: last line repeated 8997 times\ndone\n"
+    assert unfolded(folded(flood + b"trying again\n" * 9000 + flood)) == (
+        flood + b"trying again\n" * 9000 + flood
+    )

@@ -28,6 +28,7 @@ COMMANDS = {
     "events": "Show what happened, when, and who did it.",
     "reports": "List the reports of crashes, hangs and snapshots.",
     "show": "Show a report.",
+    "prune": "Remove reports that are too old, too many or too large.",
     "check": "Check a gimli.toml.",
     "demo": "See three programs go down, and why.",
 }

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import gimli
 from gimli import paths
@@ -46,9 +47,16 @@ def analyse(directory: str) -> None:
 
 
 def monitor_config(
-    services: tuple[config.Service, ...], *, instance: str, state_dir: str | None, foreground: bool
+    services: tuple[config.Service, ...],
+    *,
+    instance: str,
+    state_dir: str | None,
+    foreground: bool,
+    **limits: Any,
 ) -> config.Monitor:
     """The whole of what a monitor is told; every command checked.
+
+    ``limits`` are what a file says of reports and journal, by their names in :class:`config.Monitor`.
 
     Raises:
         GimliError: something cannot work; nothing was started.
@@ -72,6 +80,7 @@ def monitor_config(
         foreground=foreground,
         capture_command=image("capture"),
         analysis_command=analysis_command(),
+        **limits,
     )
 
 

@@ -8,7 +8,7 @@ import click
 
 from gimli import paths
 from gimli.cli import launch
-from gimli.monitor.config_file import load
+from gimli.monitor.config_file import load_whole
 
 
 @click.command("up")
@@ -26,8 +26,8 @@ def command(*, path: str, detach: bool, state_dir: str | None) -> None:
     watchdog = "30s"
     """  # noqa: D301 - \b is click's mark for a paragraph that is not wrapped
     state = os.path.abspath(state_dir) if state_dir else paths.state_dir()
-    services = load(path, state)
-    told = launch.monitor_config(services, instance="up", state_dir=state, foreground=False)
+    services, limits = load_whole(path, state)
+    told = launch.monitor_config(services, instance="up", state_dir=state, foreground=False, **limits)
     if detach:
         pid = launch.detach(told)
         click.echo(f"monitor runs as pid {pid} with {len(services)} services; see: gimli ps")

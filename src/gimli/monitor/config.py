@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 
+from gimli.store.quota import Limits
 from gimli.value import fields_of, value
 
 TYPE_CHECKING = False
@@ -94,6 +95,9 @@ class Service:
     autostart: bool = True
 
 
+JOURNAL_BYTES = 16_000_000
+
+
 @value
 class Monitor:
     """One monitor: its services and its places."""
@@ -110,6 +114,10 @@ class Monitor:
     capture_command: tuple[str, ...]
     analysis_command: tuple[str, ...]
     """Empty when no library for analysis is installed: reports stay raw."""
+    quota: Limits = Limits()
+    """Of the reports."""
+    journal_bytes: int = JOURNAL_BYTES
+    """The journal and its predecessor together."""
 
 
 def pack(config: Monitor) -> bytes:
@@ -123,6 +131,7 @@ def unpack(document: bytes) -> Monitor:
     services = tuple(_service(item) for item in top.pop("services"))
     for name in ("capture_command", "analysis_command"):
         top[name] = tuple(top[name])
+    top["quota"] = Limits(**top["quota"])
     return Monitor(services=services, **top)
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 from collections import deque
 
-from gimli.value import value
+from gimli.value import fields_of, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from gimli.journal import Journal
     from gimli.monitor.loop import Deadline, Loop
+    from gimli.store.quota import Limits
 
 CAPTURE_TIMEOUT_S = 30.0
 ANALYSIS_TIMEOUT_S = 120.0
@@ -156,7 +157,9 @@ class Evidence:
         journal: Journal,
         capture_command: tuple[str, ...],
         analysis_command: tuple[str, ...],
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits
         self._loop = loop
         self._journal = journal
         self._capture_command = capture_command
@@ -204,6 +207,8 @@ class Evidence:
                 self._analyse(service, report_id, str(item["path"]), request["reason"], outcome)
             elif event == "failed":
                 fail(**item)
+            elif event == "pruned":
+                self._journal.record("pruned", None, bytes=item.get("bytes"), reports=item.get("reports"))
 
         def end(wrong: str) -> None:
             self._captures -= 1
@@ -214,7 +219,8 @@ class Evidence:
         self._journal.record(
             "snapshot", service, report=report_id, reason=request["reason"], pid=request["pid"]
         )
-        document = json.dumps(request).encode()
+        limits = {"limits": fields_of(self._limits)} if self._limits else {}
+        document = json.dumps(request | limits).encode()
         self._captures += 1
         try:
             Helper(self._loop, self._capture_command, document, CAPTURE_TIMEOUT_S, message, end)

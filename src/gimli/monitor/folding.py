@@ -19,6 +19,8 @@ from gimli.value import replace, value
 
 FOLD_AFTER = 3
 """So often a line is written before its repeats are held."""
+_MANY_BYTES = 32_768
+_PLACES = 16
 LINE_BYTES_MAX = 800
 """A longer line is not remembered, so its repeats are written: the memory must fit a mark (``mark``)."""
 
@@ -50,6 +52,10 @@ def fold(memory: Memory, data: bytes) -> tuple[Memory, bytes]:
     Returns:
         The memory after it, and what is to be written: ``data`` itself where nothing repeats.
     """
+    if len(data) >= _MANY_BYTES and not memory.is_holding and not _seems_to_repeat(data):
+        end = data.rfind(b"\n")
+        line = data[data.rfind(b"\n", 0, end) + 1 : end]
+        return Memory(_remembered(line), 1, 0, _remembered(data[end + 1 :])), data
     *lines, rest = data.split(b"\n")
     if lines and not memory.is_holding:
         first = _joined(memory.rest, lines[0])
@@ -71,6 +77,21 @@ def release(memory: Memory) -> tuple[Memory, bytes]:
     """What was held, in words or as it came: time is up."""
     rest = memory.rest if memory.is_rest_held and memory.rest else b""
     return replace(memory, held=0, is_rest_held=False), _told(memory) + rest
+
+
+def _seems_to_repeat(data: bytes) -> bool:
+    """Whether it does at one of a few places. To split a flood into lines costs more than to write it.
+
+    A run that is missed so is short against the flood around it, and is written as it came.
+    """
+    for place in range(0, len(data), len(data) // _PLACES):
+        start = data.find(b"\n", place) + 1
+        end = data.find(b"\n", start) + 1
+        if not start or not end:
+            return True  # few lines, and long ones: they are cheap to split
+        if data.startswith(data[start:end], end):
+            return True
+    return False
 
 
 def _has_repeats(before: bytes | None, first: bytes | None, lines: list[bytes]) -> bool:

@@ -110,15 +110,7 @@ def pack_mark(mark: Mark, seed: int) -> bytes:
     body = b"".join(
         [
             _HEAD.pack(_VERSION, mark.phase.value, *numbers, mark.token),
-            _STATE.pack(
-                memory.written,
-                memory.held,
-                memory.is_rest_held,
-                gap.bytes,
-                gap.lines,
-                gap.is_inside,
-                *lengths,
-            ),
+            _STATE.pack(memory.written, memory.held, memory.is_rest_held, *counted, *lengths),
             *filter(None, texts),
         ]
     )

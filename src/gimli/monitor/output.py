@@ -137,6 +137,7 @@ class Output:
         if self._gauge:
             room = len(data) if self._gauge.has_room(len(data)) else 0
             data = self._cut(data, room, _NO_ROOM)
+        self._forget_dropped_line()
         self._write(data, 0 if data is spooled else 1)
         self._show(shown)
 
@@ -164,6 +165,23 @@ class Output:
             self._gap, taken = self._noted, self._note_bytes  # it was not told after all
         self._gap = gaps.widen(self._gap, data[taken:], self.file.failure)
         self._count(len(data) - taken, data.count(b"\n", taken))
+        self._forget_dropped_line()
+
+    def _forget_dropped_line(self) -> None:
+        """Its repeats must not be told as those of a line that stands in the log."""
+        memory = self._memory
+        if not self._gap.bytes or memory.line is None:
+            return
+        if memory.held:
+            repeats = memory.held * (len(memory.line) + 1)
+            self._gap = replace(
+                self._gap, bytes=self._gap.bytes + repeats, lines=self._gap.lines + memory.held
+            )
+            self._count(repeats, memory.held)
+        if memory.is_rest_held and memory.rest:
+            self._gap = gaps.widen(self._gap, memory.rest, self._gap.why)
+            self._count(len(memory.rest), 0)
+        self._memory = Memory(rest=memory.rest)
 
     def _show(self, data: bytes) -> None:
         if self._log.echo:

@@ -57,8 +57,11 @@ class Monitor:
         self.loop = Loop()
         self._prepare_directories()
         self._lock_fd = _lock(os.path.join(told.instance_dir, LOCK_NAME), told.instance)
-        self.journal = Journal(os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl"))
-        self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
+        journal_path = os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl")
+        self.journal = Journal(journal_path, cap_bytes=told.journal_bytes // 2)
+        self.evidence = Evidence(
+            self.loop, self.journal, told.capture_command, told.analysis_command, told.quota
+        )
         self._bell = listen(os.path.join(told.instance_dir, BELL_NAME), socket.SOCK_DGRAM, mode=0o666)
         self._signals = SignalReader()
         self.is_ending = False

@@ -19,7 +19,7 @@ import zlib
 from gimli.monitor.mark import SLOT_BYTES, TOKEN_BYTES, Mark, pack_mark, unpack_mark
 from gimli.paths import unlink_if_there
 
-PIECE_BYTES = 262_144
+PIECE_BYTES = 131_072
 """Read at once, and asked for as the capacity of each FIFO: the program waits less often."""
 _AREA_BYTES = PIECE_BYTES + 4096
 """What is made of a piece may be longer by a few lines of our own."""
