@@ -60,7 +60,7 @@ def test_the_oldest_go_when_they_are_too_many_or_too_old():
 def test_cores_go_before_reports_and_the_newest_last():
     reports = [kept(number) for number in range(4)]
     assert chosen(reports, max_bytes=25 * MB) == [(0, "core"), (1, "core")]
-    everything = [(0, "report"), (1, "report"), (2, "core")]
+    everything = [(0, "report"), (1, "core"), (2, "core")]
     assert chosen(reports, max_bytes=12 * MB) == everything
 
 

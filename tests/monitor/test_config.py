@@ -6,15 +6,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gimli.monitor import config
+from gimli.store.quota import Limits
 
 # Also what is no UTF-8: arguments and paths come from the command line as Python decodes them.
 texts = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=20)
 seconds = st.floats(0.001, 1e9)
+sizes = st.integers(0, 2**63)
 services = st.builds(
     config.Service,
     name=texts,
     command=st.lists(texts, min_size=1, max_size=4).map(tuple),
-    log=st.builds(config.Log, st.none() | texts, st.booleans(), st.integers(0, 2**63)),
+    log=st.builds(
+        config.Log,
+        st.none() | texts,
+        st.booleans(),
+        sizes,
+        sizes,
+        st.booleans(),
+        sizes,
+        st.none() | sizes,
+    ),
     policy=st.builds(
         config.Policy,
         st.builds(config.Intervals, seconds, seconds, seconds),
@@ -37,6 +48,8 @@ monitors = st.builds(
     foreground=st.booleans(),
     capture_command=st.lists(texts, max_size=3).map(tuple),
     analysis_command=st.lists(texts, max_size=3).map(tuple),
+    quota=st.builds(Limits, st.none() | sizes, sizes, seconds),
+    journal_bytes=sizes,
 )
 
 

@@ -120,7 +120,7 @@ def _too_old(reports: Sequence[Kept], limits: Limits) -> list[Removal]:
 
 def _too_many(reports: Sequence[Kept], limits: Limits) -> list[Removal]:
     excess = max(0, len(reports) - limits.max_count)
-    why = f"there are {len(reports)} reports, and {limits.max_count} are kept"
+    why = f"there are {len(reports)} reports, and the limit is {limits.max_count}"
     return [
         Removal(report.id, "report", report.size_bytes, why)
         for report in reports[:excess]
