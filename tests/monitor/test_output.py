@@ -128,6 +128,14 @@ def test_without_folding_every_line_is_written(hold):
     assert held.text() == b"trying again\n" * 500
 
 
+def test_who_reads_the_end_sees_what_was_held(hold):
+    """The last lines in a report, and `gimli logs`."""
+    held = hold()
+    held.write(b"trying again\n" * 500)
+    held.output.flush()
+    assert held.output.file.tail()[-1] == "gimli: last line repeated 497 times"
+
+
 def test_what_is_held_is_written_at_the_end(hold):
     held = hold()
     held.write(b"trying again\n" * 500)

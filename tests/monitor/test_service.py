@@ -177,4 +177,4 @@ def test_nothing_is_left_open(hold):
         held.loop._epoll.close()
         os.close(held.journal._fd)
         assert set(os.listdir("/proc/self/fd")) == before
-        assert sorted(os.listdir(directory)) == ["app.log", "journal"]
+        assert sorted(os.listdir(directory)) == ["app.log", "journal", "journal.reserve"]

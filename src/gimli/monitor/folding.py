@@ -66,9 +66,8 @@ def fold(memory: Memory, data: bytes) -> tuple[Memory, bytes]:
     if lines:
         memory, text = _finish(memory, lines)
         out.append(text)
-        for line, group in groupby(lines):
-            memory, text = _take(memory, line, sum(1 for _ in group))
-            out.append(text)
+        memory, text = _fold_lines(memory, lines)
+        out.append(text)
     memory, text = _begin(memory, rest)
     return memory, b"".join([*out, text])
 
@@ -76,7 +75,7 @@ def fold(memory: Memory, data: bytes) -> tuple[Memory, bytes]:
 def release(memory: Memory) -> tuple[Memory, bytes]:
     """What was held, in words or as it came: time is up."""
     rest = memory.rest if memory.is_rest_held and memory.rest else b""
-    return replace(memory, held=0, is_rest_held=False), _told(memory) + rest
+    return replace(memory, held=0, is_rest_held=False), _told(memory.line, memory.held) + rest
 
 
 def _seems_to_repeat(data: bytes) -> bool:
@@ -116,17 +115,22 @@ def _finish(memory: Memory, lines: list[bytes]) -> tuple[Memory, bytes]:
     return memory, end + b"\n"
 
 
-def _take(memory: Memory, line: bytes, count: int) -> tuple[Memory, bytes]:
-    """One line that came ``count`` times in a row."""
-    told = b""
-    if line != memory.line:
-        told = _told(memory)
-        memory = Memory(_remembered(line))
-    if memory.line is None:
-        return memory, told + (line + b"\n") * count
-    now = min(count, FOLD_AFTER - memory.written)
-    memory = replace(memory, written=memory.written + now, held=memory.held + count - now)
-    return memory, told + (line + b"\n") * now
+def _fold_lines(memory: Memory, lines: list[bytes]) -> tuple[Memory, bytes]:
+    """Whole lines. In local variables: this is where a program that repeats itself costs time."""
+    line, written, held = memory.line, memory.written, memory.held
+    out = []
+    for new, group in groupby(lines):
+        count = len(tuple(group))
+        if new != line:
+            if held:
+                out.append(_told(line, held))
+            line = new if len(new) <= LINE_BYTES_MAX else None
+            written = held = 0
+        now = count if line is None else min(count, FOLD_AFTER - written)
+        out += [new, b"\n"] * now
+        written += now
+        held += count - now
+    return Memory(line, 0 if line is None else written, held), b"".join(out)
 
 
 def _begin(memory: Memory, more: bytes) -> tuple[Memory, bytes]:
@@ -137,17 +141,17 @@ def _begin(memory: Memory, more: bytes) -> tuple[Memory, bytes]:
     is_new = memory.is_rest_held or not memory.rest
     if is_new and memory.line is not None and memory.written == FOLD_AFTER and memory.line.startswith(rest):
         return replace(memory, rest=rest, is_rest_held=True), b""
-    told = _told(memory) + rest if is_new else more
+    told = _told(memory.line, memory.held) + rest if is_new else more
     return replace(memory, held=0, rest=_remembered(rest), is_rest_held=False), told
 
 
-def _told(memory: Memory) -> bytes:
-    if not memory.held:
+def _told(line: bytes | None, held: int) -> bytes:
+    """Repeats in words, or as they came."""
+    if not held:
         return b""
-    assert memory.line is not None
-    words = b"gimli: last line repeated %d times\n" % memory.held
-    as_it_came_bytes = memory.held * (len(memory.line) + 1)
-    return words if as_it_came_bytes > len(words) else (memory.line + b"\n") * memory.held
+    assert line is not None
+    words = b"gimli: last line repeated %d times\n" % held
+    return words if held * (len(line) + 1) > len(words) else (line + b"\n") * held
 
 
 def _joined(rest: bytes | None, end: bytes) -> bytes | None:

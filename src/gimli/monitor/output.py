@@ -106,6 +106,12 @@ class Output:
         if left < _BYTES_AT_ONCE:
             self._rest()
 
+    def flush(self) -> None:
+        """Take what is there, and write what is held back: somebody is about to read the end of it."""
+        self.drain()
+        if self._memory.is_holding:
+            self._release()
+
     def close(self) -> None:
         """Write what is held, close the file and the FIFO, and remove it."""
         self.drain()

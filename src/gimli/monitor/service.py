@@ -395,7 +395,7 @@ class Supervised:
 
     def _request(self, reason: str, pid: int, **what: Any) -> dict[str, Any]:
         if self.output:
-            self.output.drain()
+            self.output.flush()
         return capture_request(
             self.config,
             self.child,

@@ -13,8 +13,6 @@ import fcntl
 import mmap
 import os
 import struct
-import termios
-import zlib
 
 from gimli.monitor.mark import SLOT_BYTES, TOKEN_BYTES, Mark, pack_mark, unpack_mark
 from gimli.paths import unlink_if_there
@@ -26,10 +24,11 @@ _AREA_BYTES = PIECE_BYTES + 4096
 _PAGE_BYTES = 4096
 _SELECTOR = 2 * SLOT_BYTES
 _INT = struct.Struct("i")
+_FIONREAD = 0x541B  # asm-generic/ioctls.h; the module termios is 50 kB for this number
 
 
 class Spool:
-    """The memory of one monitor's output.
+    """The memory of one monitor's output, mapped when there is some.
 
     Args:
         path: its file, in a directory in memory; None for memory that dies with the process.
@@ -37,13 +36,21 @@ class Spool:
 
     def __init__(self, path: str | None) -> None:
         self.path = path
-        self._memory, inode = _map(path, 2 * _AREA_BYTES)
-        view = memoryview(self._memory)
-        self._areas = (view[:_AREA_BYTES], view[_AREA_BYTES:])
+        fd, inode = _open(path, 2 * _AREA_BYTES)
+        if fd >= 0:
+            os.close(fd)
+        self.seed = int.from_bytes(_boot_id() + inode.to_bytes(8, "little"), "little")
+        """Marks of another boot, or of a spool that is gone, do not fit it."""
+        self._mapped: tuple[memoryview, memoryview] | None = None
         self._token = os.urandom(TOKEN_BYTES)
         self._peek: tuple[int, int] | None = None
-        self.seed = zlib.crc32(_boot_id() + inode.to_bytes(8, "little"))
-        """Marks of another boot, or of a spool that is gone, do not fit it."""
+
+    @property
+    def _areas(self) -> tuple[memoryview, memoryview]:
+        if self._mapped is None:
+            view = memoryview(_map(self.path, 2 * _AREA_BYTES))
+            self._mapped = (view[:_AREA_BYTES], view[_AREA_BYTES:])
+        return self._mapped
 
     def read(self, fifo: int, size: int) -> bytes:
         """Take bytes that are there from a FIFO. ``prepare`` came before, and the mark."""
@@ -73,8 +80,9 @@ class Spool:
 
     def close(self) -> None:
         """Remove the file."""
-        for area in self._areas:
+        for area in self._mapped or ():
             area.release()
+        self._mapped = None
         for fd in self._peek or ():
             os.close(fd)
         self._peek = None
@@ -132,13 +140,13 @@ class MarkPage:
 
     def _mapped(self) -> mmap.mmap:
         if self._memory is None:
-            self._memory, _ = _map(self.path, _PAGE_BYTES)
+            self._memory = _map(self.path, _PAGE_BYTES)
         return self._memory
 
 
 def available_bytes(fifo: int) -> int:
     """How much can be read from a FIFO now."""
-    count: int = _INT.unpack(fcntl.ioctl(fifo, termios.FIONREAD, _INT.pack(0)))[0]
+    count: int = _INT.unpack(fcntl.ioctl(fifo, _FIONREAD, _INT.pack(0)))[0]
     return count
 
 
@@ -150,22 +158,33 @@ def enlarge(fifo: int) -> None:
         return  # 64 KB, then
 
 
-def _map(path: str | None, size: int) -> tuple[mmap.mmap, int]:
-    """A file in memory and its inode; memory of our own where there can be no file."""
+def _map(path: str | None, size: int) -> mmap.mmap:
+    """A file in memory; memory of our own where there can be no file: then a kill may cost output."""
+    fd, _ = _open(path, size)
+    if fd < 0:
+        return mmap.mmap(-1, size)
+    try:
+        # Populated: a fault in the middle of a read from the FIFO is where a kill could cut it short.
+        return mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+    finally:
+        os.close(fd)
+
+
+def _open(path: str | None, size: int) -> tuple[int, int]:
+    """A file of that size, and its inode; -1 where there can be none."""
     if path is None:
-        return mmap.mmap(-1, size), 0
+        return -1, 0
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
-        return mmap.mmap(-1, size), 0
+        return -1, 0
     try:
         # All of it now: to touch a page that a full file system has not got is SIGBUS.
         os.posix_fallocate(fd, 0, size)
-        return mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE), os.fstat(fd).st_ino
     except OSError:
-        return mmap.mmap(-1, size), 0
-    finally:
         os.close(fd)
+        return -1, 0
+    return fd, os.fstat(fd).st_ino
 
 
 def _boot_id() -> bytes:
