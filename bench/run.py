@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import beats
 import crashes
 import hangs
+import output
 import pauses
 import services
 from figures import Figure, load, table, this_machine
@@ -29,6 +30,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "pauses": pauses.measure,
     "hangs": hangs.measure,
     "services": services.measure,
+    "output": output.measure,
 }
 
 

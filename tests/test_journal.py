@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gimli import journal
+from gimli.disk import Gauge
 from gimli.journal import Journal
 
 
@@ -141,6 +142,47 @@ def test_a_full_disk_leaves_no_half_line_that_would_swallow_the_next(path):
         lines = file.read().splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["first", "last"]
     assert json.loads(lines[-1])["lost_before"] == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    directory = os.path.join(tmp_path, "disk")
+    os.mkdir(directory)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", directory], check=True)
+    yield directory
+    subprocess.run(["umount", "-l", directory], check=True)
+
+
+@pytest.mark.real
+def test_on_a_full_disk_the_reserve_lets_the_reason_be_written(small_disk):
+    path = os.path.join(small_disk, "j")
+    kept = Journal(path)
+    kept.record("first")
+    with open(os.path.join(small_disk, "fill"), "wb", buffering=0) as file:
+        while os.statvfs(small_disk).f_bavail:
+            file.write(b"x" * 4096)
+    assert os.statvfs(small_disk).f_bavail == 0
+    for number in range(100):
+        kept.record("output-lost", number=number)
+    written = [entry["number"] for entry in journal.read(path) if entry["event"] == "output-lost"]
+    assert written == list(range(100))
+    os.unlink(os.path.join(small_disk, "fill"))
+    kept._gauge._look_at_ns = 0
+    kept.record("room")
+    assert os.stat(path + ".reserve").st_size > 0, "taken again"
+
+
+@pytest.mark.real
+def test_below_the_floor_a_journal_grows_by_little(path, monkeypatch):
+    kept = Journal(path)
+    monkeypatch.setattr(kept, "_gauge", Gauge(os.path.dirname(path), floor=1 << 60))
+    for _ in range(4000):
+        kept.record("x", fill="." * 200)
+    assert 200_000 < os.stat(path).st_size < 300_000
+    assert kept.lost > 1000
 
 
 def test_lines_that_are_none_are_passed_over(path):

@@ -1,7 +1,9 @@
 """What happened to a service, when, and who did it?
 
 One file per monitor, one JSON object per line, written by one ``write`` so that a reader never sees half
-a line. The file and one predecessor are capped: a journal cannot fill a disk.
+a line. The file and one predecessor are capped, and a nearly full disk gets only a little more: a journal
+cannot fill a disk. A file of a few kilobytes beside it is given up when the disk is full all the same, so
+that the journal can still say so.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 from collections import deque
 
 from gimli import clock
+from gimli.disk import Gauge, free_above_floor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _CAP_BYTES = 8_000_000
+_RESERVE_BYTES = 16_384
+_RESERVE_SHARE = 100
+"""Of what is free: on a disk of a few kilobytes it would do harm itself."""
+_BELOW_FLOOR_BYTES = 262_144
+"""Written while less is free than should be: the reason, and what comes of it."""
 _RECENT_MAX = 200
 
 
@@ -38,7 +46,11 @@ class Journal:
         """Called before an event is recorded: who holds something back tells it now, by ``record`` itself."""
         self._cap_bytes = cap_bytes
         self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT_MAX)
+        self._gauge = Gauge(os.path.dirname(path) or ".")
+        self._below_floor_bytes = 0
+        self._has_reserve = self._is_reserve_wanted = False
         self._fd = self._open()
+        self._make_reserve()
 
     def record(self, event: str, service: str | None = None, **details: Any) -> dict[str, Any]:
         """Write one event.
@@ -98,6 +110,17 @@ class Journal:
             return -1
 
     def _write(self, line: bytes) -> bool:
+        if self._gauge.has_room(len(line)):
+            self._below_floor_bytes = 0
+            if self._is_reserve_wanted:
+                self._make_reserve()
+        elif self._below_floor_bytes < _BELOW_FLOOR_BYTES:
+            self._below_floor_bytes += len(line)
+        else:
+            return False
+        return self._append(line) or (self._give_up_reserve() and self._append(line))
+
+    def _append(self, line: bytes) -> bool:
         try:
             if self._fd < 0:
                 self._fd = self._open()  # what was in the way may be gone
@@ -112,6 +135,34 @@ class Journal:
         except OSError:
             return False
         return False
+
+    def _make_reserve(self) -> None:
+        """Take some room while there is some. Without it the journal is only less sure to say everything."""
+        free = free_above_floor(os.path.dirname(self.path) or ".")
+        if free is None or free < _RESERVE_BYTES * _RESERVE_SHARE:
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(self.path + ".reserve", flags, 0o600)
+        except OSError:
+            return
+        try:
+            os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+            self._has_reserve, self._is_reserve_wanted = True, False
+        except OSError:
+            os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
+
+    def _give_up_reserve(self) -> bool:
+        if not self._has_reserve:
+            return False
+        self._has_reserve, self._is_reserve_wanted = False, True
+        try:
+            os.truncate(self.path + ".reserve", 0)
+        except OSError:
+            return False
+        return True
 
 
 def read(path: str) -> Iterator[dict[str, Any]]:

@@ -211,14 +211,14 @@ def test_a_reader_that_does_not_read_stops_nothing(gimli):
 
 
 def test_a_flood_stays_below_the_cap(gimli):
-    """30 MB from a program that never stops to think: the file and one predecessor, whole lines."""
-    done = gimli.call("run", "--log", "app.log", "--", "sh", "-c", "seq 1000000 4700000")
+    """90 MB from a program that never stops to think: the file and five predecessors, whole lines."""
+    done = gimli.call("run", "--log", "app.log", "--", "sh", "-c", "seq 10000000 20000000")
     assert done.returncode == 0
-    sizes = [os.stat(os.path.join(gimli.directory, name)).st_size for name in ("app.log", "app.log.1")]
-    assert all(size < 10_000_000 + 2 * 65_536 for size in sizes)
-    lines = (gimli.read("app.log.1") + gimli.read("app.log")).split()
-    assert lines == [str(number) for number in range(4700001 - len(lines), 4700001)]
-    assert not os.path.exists(os.path.join(gimli.directory, "app.log.2"))
+    names = ["app.log", *(f"app.log.{number}" for number in range(1, 6))]
+    assert all(os.stat(os.path.join(gimli.directory, name)).st_size <= 10_000_000 for name in names)
+    lines = "".join(gimli.read(name) for name in reversed(names)).split()
+    assert lines == [str(number) for number in range(20000001 - len(lines), 20000001)]
+    assert not os.path.exists(os.path.join(gimli.directory, "app.log.6"))
 
 
 def test_more_of_a_log_than_the_monitor_would_send_is_its_end(gimli):

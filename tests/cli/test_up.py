@@ -301,3 +301,16 @@ def test_a_service_of_two_monitors_is_told_apart_by_words(gimli):
     done = gimli.call("stop", "app")
     assert done.returncode == 1
     assert "2 monitors hold a service called 'app'" in done.stderr
+
+
+@pytest.mark.slow
+def test_reports_beyond_the_quota_go_and_the_journal_says_which(gimli):
+    running = gimli.up('[reports]\nmax_count = 1\n[service.app]\ncommand = ["sleep", "1h"]\n')
+    running.wait_for("started")
+    assert gimli.call("snapshot", "app").returncode == 0
+    first = running.wait_for("report")["report"]
+    running.wait_for("analysed")  # until then it is in use
+    assert gimli.call("snapshot", "app").returncode == 0
+    pruned = running.wait_for("pruned")
+    assert pruned["reports"] == [f"report of {first}: there are 2 reports, and the limit is 1"]
+    assert first not in os.listdir(os.path.join(gimli.state_dir, "reports"))

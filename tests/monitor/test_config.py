@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gimli.monitor import config
+from gimli.store.quota import Limits
 
 # Also what is no UTF-8: arguments and paths come from the command line as Python decodes them.
 texts = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=20)
@@ -31,11 +32,21 @@ signs = st.builds(
     seconds,
     st.sampled_from(config.Access),
 )
+sizes = st.integers(0, 2**63)
 services = st.builds(
     config.Service,
     name=texts,
     command=st.lists(texts, min_size=1, max_size=4).map(tuple),
-    log=st.builds(config.Log, st.none() | texts, st.booleans(), st.integers(0, 2**63)),
+    log=st.builds(
+        config.Log,
+        st.none() | texts,
+        st.booleans(),
+        sizes,
+        sizes,
+        st.booleans(),
+        sizes,
+        st.none() | sizes,
+    ),
     policy=st.builds(
         config.Policy,
         st.builds(config.Intervals, seconds, seconds, seconds),
@@ -68,6 +79,8 @@ monitors = st.builds(
     analysis_command=st.lists(texts, max_size=3).map(tuple),
     pidfile=st.none() | texts,
     signalled_by=st.none() | ids,
+    quota=st.builds(Limits, st.none() | sizes, sizes, seconds),
+    journal_bytes=sizes,
 )
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
 from gimli.monitor import config
-from gimli.monitor.config_file import ConfigError, load, parse
+from gimli.monitor.config_file import ConfigError, load, parse, parse_whole
+from gimli.store.quota import Limits
 
 STATE = "/state"
 PATH = "/etc/gimli/gimli.toml"
@@ -149,6 +150,11 @@ def test_a_relative_file_is_relative_to_where_gimli_was_called(tmp_path, monkeyp
         ('{ file = "/l" }', config.Log("/l")),
         ('{ file = "/l", rotate = "100kB" }', config.Log("/l", cap_bytes=100_000)),
         ('{ file = "/l", rotate = "2 GB" }', config.Log("/l", cap_bytes=2_000_000_000)),
+        ('{ file = "/l", keep = 0, fold = false }', config.Log("/l", keep=0, fold=False)),
+        (
+            '{ file = "/l", rate = "1MB/s", floor = "1GB" }',
+            config.Log("/l", rate_bytes=10**6, floor_bytes=10**9),
+        ),
     ],
 )
 def test_logs(log, expected):
@@ -202,6 +208,11 @@ WRONG = [
     ("probe = []", 3, "service.web.probe", r"expected at least the program's name"),
     ('probe_interval = "0s"', 3, "service.web.probe_interval", r".*more than 0.*"),
     ('probe = "tcp:80"\nprobe_interval = "58s"', 1, "service.web", r"the probe is too rare .*; make .*"),
+    ('log = { file = "l", rate = "1MB" }', 3, "service.web.log", r'"1MB" is not a rate .* "1MB/s"'),
+    ('log = { file = "l", rate = "1B/s" }', 3, "service.web.log", r'"1B" is too small .* at least 1kB'),
+    ('log = { file = "l", keep = true }', 3, "service.web.log", r"expected a number from 0 to 999 .*"),
+    ('log = { file = "l", fold = 1 }', 3, "service.web.log", r"expected true or false, got a number \(1\)"),
+    ('log = { file = "l", floor = 5 }', 3, "service.web.log", r"expected a text in quotes, .*"),
     ("log = { file = 5 }", 3, "service.web.log", r"expected a text in quotes, .*"),
 ]  # fmt: skip
 
@@ -253,6 +264,40 @@ def test_errors_of_the_whole(text, line, key, expected):
     found = problems(text)
     assert (line, key) in [(seen_line, seen_key) for seen_line, seen_key, _ in found]
     assert any(re.fullmatch(expected, seen) for _, _, seen in found), found
+
+
+def test_limits_of_the_monitor_itself():
+    text = """
+[service.web]
+command = ["web"]
+[reports]
+max_size = "5GB"
+max_count = 100
+max_age = "30d"
+[journal]
+max_size = "1MB"
+"""
+    services, limits = parse_whole(text, "/etc/gimli/gimli.toml", "/state")
+    assert len(services) == 1
+    assert limits == {"quota": Limits(5 * 10**9, 100, 30 * 86_400.0), "journal_bytes": 10**6}
+    assert parse_whole(text.split("[reports]", maxsplit=1)[0], "/g.toml", "/state")[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "expected"),
+    [
+        ('[reports]\nmax_siz = "1GB"', 4, "reports.max_siz", r'unknown key; did you mean "max_size"\?'),
+        ('[reports]\nmax_size = "1kB"', 4, "reports.max_size", r".*is too small .*"),
+        ('[reports]\nmax_count = "1"', 4, "reports.max_count", r"expected a number from 0 .*"),
+        ("[reports]\nmax_age = 5", 4, "reports.max_age", r"expected a text in quotes, .*"),
+        ('[journal]\nmax_size = "big"', 4, "journal.max_size", r'"big" is not a size .*'),
+        ("[[journal]]\nx = 1", 3, "journal", r"expected a table, got a list .*"),
+    ],
+)
+def test_errors_of_limits(text, line, key, expected):
+    ((seen_line, seen_key, seen),) = problems(f'[service.web]\ncommand = ["web"]\n{text}\n')
+    assert (seen_line, seen_key) == (line, key)
+    assert re.fullmatch(expected, seen), seen
 
 
 def test_all_errors_are_found_in_one_go_in_the_order_of_the_file():

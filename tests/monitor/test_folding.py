@@ -1,86 +1,97 @@
-"""Many signals, few lines, none lost."""
+"""Repeated lines become a count, and the count becomes the lines again."""
 
 from __future__ import annotations
 
-from hypothesis import given
+import re
+
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gimli.monitor.folding import WINDOW_NS, Folding
-
-MS = 1_000_000
-LOGROTATE = {"pid": 4119, "comm": "logrotate", "parent": None}
+from gimli.monitor.folding import FOLD_AFTER, LINE_BYTES_MAX, Memory, fold, release
 
 
-def shell(pid: int, parent: dict | None = LOGROTATE) -> dict:
-    return {"pid": pid, "uid": 0, "comm": "sh", "cmdline": [], "parent": parent}
+def folded(*chunks: bytes, is_released: bool = True) -> bytes:
+    memory, out = Memory(), b""
+    for chunk in chunks:
+        memory, more = fold(memory, chunk)
+        out += more
+    return out + release(memory)[1] if is_released else out
 
 
-def test_the_first_is_told_at_once_and_the_second_counted():
-    """The incident: two shells of one logrotate, 3 ms apart."""
-    folding = Folding()
-    (first,) = folding.add("SIGHUP", shell(4121), 5)
-    assert first.is_first
-    assert folding.due_ns is None
-    assert folding.add("SIGHUP", shell(4123), 5 + 3 * MS) == []
-    assert folding.due_ns == 5 + WINDOW_NS
-    (second,) = folding.expire(folding.due_ns)
-    assert not second.is_first
-    assert (second.repeats, second.first_ns, second.last_ns) == (1, 5, 5 + 3 * MS)
-    assert second.sender["pid"] == 4123
-    assert folding.due_ns is None
+def unfolded(text: bytes) -> bytes:
+    """What a reader knows of the output from the log."""
+    lines: list[bytes] = []
+    for line in text.splitlines(keepends=True):
+        told = re.fullmatch(rb"gimli: last line repeated (\d+) times\n", line)
+        lines += [lines[-1]] * int(told[1]) if told else [line]
+    return b"".join(lines)
 
 
-def test_a_lone_signal_wakes_nobody_a_second_later():
-    folding = Folding()
-    folding.add("SIGHUP", shell(1), 0)
-    assert folding.due_ns is None
-    assert folding.flush() == []
+long = b"x" * LINE_BYTES_MAX
+retry = b"retrying the connection\n"
+parts = [b"a\n", retry, retry * 4, retry[:8], retry[8:-1], retry[8:], b"\n", b"\n" * 9, long, long + b"x\n"]
+pieces = st.lists(st.sampled_from([*parts, b"\xff", b""]), max_size=40)
 
 
-def test_another_signal_or_another_parent_is_another_kind():
-    folding = Folding()
-    folding.add("SIGHUP", shell(1), 0)
-    assert folding.add("SIGTERM", shell(1), 1)[0].is_first
-    assert folding.add("SIGHUP", shell(2, {"pid": 7, "comm": "cron", "parent": None}), 2)[0].is_first
+@given(pieces, st.lists(st.integers(0, 39)))
+@example([b"retrying the connection\n" * 9, b"retrying"], [])
+def test_the_log_says_exactly_what_came_whatever_the_pieces_and_pauses(chunks, pauses):
+    memory, out = Memory(), b""
+    for number, chunk in enumerate(chunks):
+        memory, more = fold(memory, chunk)
+        out += more
+        if number in pauses:
+            memory, more = release(memory)
+            out += more
+        assert memory.line is None or len(memory.line) <= LINE_BYTES_MAX
+        assert memory.rest is None or len(memory.rest) <= LINE_BYTES_MAX
+    assert unfolded(out + release(memory)[1]) == b"".join(chunks)
 
 
-def test_two_senders_in_turn_do_not_end_each_others_rows():
-    folding = Folding()
-    others = {"pid": 9, "uid": 0, "comm": "cron", "parent": None}
-    lines = [line for at in range(100) for line in folding.add("SIGHUP", (shell(1), others)[at % 2], at)]
-    assert len(lines) == 2
-    assert [line.repeats for line in folding.flush()] == [49, 49]
+@given(pieces)
+def test_the_pieces_in_which_lines_come_make_no_difference(chunks):
+    whole = b"".join(chunks)
+    assert unfolded(folded(*chunks)) == unfolded(folded(whole))
 
 
-def test_after_its_second_a_row_begins_anew():
-    folding = Folding()
-    folding.add("SIGHUP", shell(1), 0)
-    folding.add("SIGHUP", shell(1), 1)
-    counted, first = folding.add("SIGHUP", shell(1), WINDOW_NS)
-    assert counted.repeats == 1
-    assert first.is_first
+def test_a_line_is_written_three_times_and_then_counted():
+    assert folded(b"retrying the connection\n" * 4711, b"done\n") == (
+        b"retrying the connection\n" * FOLD_AFTER + b"gimli: last line repeated 4708 times\ndone\n"
+    )
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["SIGHUP", "SIGTERM"]), st.integers(0, 400 * MS)))
-)
-def test_every_signal_is_told_exactly_once(sent):
-    """Whoever adds up the lines has the number of signals: 1 for a first one, else its repeats."""
-    folding = Folding()
-    now_ns, lines = 0, []
-    for parent, signal, pause_ns in sent:
-        now_ns += pause_ns
-        lines += folding.add(signal, shell(5, {"pid": parent, "comm": "x", "parent": None}), now_ns)
-    lines += folding.flush()
-    assert sum(line.repeats for line in lines) == len(sent)
+def test_what_repeats_is_held_until_a_second_has_passed():
+    line = b"retrying the connection\n"
+    memory, out = fold(Memory(), line * 100)
+    assert out == line * FOLD_AFTER
+    memory, out = release(memory)
+    assert out == b"gimli: last line repeated 97 times\n"
+    assert fold(memory, line * 5)[1] == b"", "and goes on being held"
 
 
-@given(st.integers(1, 10_000))
-def test_ten_thousand_in_ten_seconds_are_two_lines_a_second(count):
-    folding = Folding()
-    lines = [
-        line for at in range(count) for line in folding.add("SIGHUP", shell(at), at * 10 * WINDOW_NS // count)
-    ]
-    lines += folding.flush()
-    assert sum(line.repeats for line in lines) == count
-    assert len(lines) <= 20
+def test_a_few_repeats_are_written_as_they_came():
+    """Blank lines, rows of a table: the words would be longer."""
+    assert folded(b"\n" * 20, b"+---+\n" * 5) == b"\n" * 20 + b"+---+\n" * 5
+
+
+def test_lines_that_do_not_repeat_pass_untouched():
+    data = b"".join(b"line %d\n" % number for number in range(100)) + b"and a prompt> "
+    assert fold(Memory(), data)[1] is data
+
+
+def test_an_unfinished_line_is_written_at_once_unless_it_may_be_one_more_repeat():
+    assert folded(b"done\n", b"password: ", is_released=False) == b"done\npassword: "
+    line = b"retrying the connection\n"
+    assert folded(line * 9, b"retry", is_released=False) == line * FOLD_AFTER
+    assert folded(line * 9, b"retry", b"!", is_released=False).endswith(b"repeated 6 times\nretry!")
+
+
+def test_a_flood_is_folded_too_where_it_repeats():
+    """A large piece is only looked at in places, for its speed; what repeats there is seen."""
+    flood = b"".join(b"line %d\n" % number for number in range(9000))
+    assert fold(Memory(), flood)[1] is flood
+    out = folded(flood, b"trying again\n" * 9000, b"done\n")
+    assert out == flood + b"trying again\n" * 3 + b"gimli: last line repeated 8997 times\ndone\n"
+    assert unfolded(folded(flood + b"trying again\n" * 9000 + flood)) == (
+        flood + b"trying again\n" * 9000 + flood
+    )

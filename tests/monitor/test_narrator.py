@@ -11,7 +11,7 @@ from gimli.heartbeat import Crash
 from gimli.monitor import actions, events, machine
 from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.config import Policy
-from gimli.monitor.narrator import describe
+from gimli.monitor.narrator import Narrator, describe
 from gimli.process import ExitStatus
 
 CRASH = Crash(signo=11, code=1, address=0, pid=100, tid=100, time_ns=5, ucontext=6, siginfo=7)
@@ -132,3 +132,16 @@ def test_whatever_the_machine_tells_has_a_line_or_none_and_never_an_exception(tm
 )  # fmt: skip
 def test_the_words(event, fields, line):
     assert describe({"event": event, "service": "orders", **fields}) == line
+
+
+def test_a_storm_of_events_is_a_hundred_lines_and_how_many_more(capfd):
+    now_ns = [0]
+    narrator = Narrator(lambda: now_ns[0])
+    event = {"service": "app", "event": "failed", "why": "no luck"}
+    for _ in range(5000):
+        narrator.tell(event)
+    now_ns[0] = 11_000_000_000
+    narrator.tell(event)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines.count("gimli: app: no luck") == 101
+    assert lines[-2:] == ["gimli: 4900 more events; see: gimli events", "gimli: app: no luck"]

@@ -25,6 +25,7 @@ from gimli.monitor.requests import _refuse_snapshot
 from gimli.monitor.senders import Senders
 from gimli.monitor.service import Site, Supervised
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
+from gimli.monitor.spool import Spool
 
 pytestmark = pytest.mark.real
 
@@ -38,7 +39,7 @@ class Held:
         limit = raise_descriptor_limit()
         self.notify = NotifySocket(self.loop, os.path.join(directory, "notify"), lambda _: None)
         site = Site(
-            Kernel(load_spawner(), Cgroups(None)),
+            Kernel(load_spawner(), Cgroups(None), Spool(None)),
             self.loop,
             self.journal,
             Evidence(self.loop, self.journal, ("/bin/false",), ()),
@@ -186,4 +187,4 @@ def test_nothing_is_left_open(hold):
         held.loop._epoll.close()
         os.close(held.journal._fd)
         assert set(os.listdir("/proc/self/fd")) == before
-        assert sorted(os.listdir(directory)) == ["app.log", "journal"]
+        assert sorted(os.listdir(directory)) == ["app.log", "journal", "journal.reserve"]

@@ -7,6 +7,7 @@ the process has been let go. A core that cannot be written (a full disk) leaves 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import signal
 from gimli.capture import facts
 from gimli.capture.elfcore import ProcessIds, build_image
 from gimli.capture.procfs import fields, number
+from gimli.disk import free_above_floor
 from gimli.store import discard, incoming_dir, publish, store_error
 from gimli.value import value
 
@@ -67,10 +69,11 @@ def _store_in(directory: str, request: Request, snapshot: Snapshot, watch: Stopw
     core_bytes = 0
     if snapshot.has_core:
         try:
+            _check_room(request.state_dir, snapshot)
             core, core_bytes = _write_core(os.path.join(directory, CORE), snapshot)
         except OSError as error:
             failure = store_error(f"cannot write the core of report {request.id}", error, request.state_dir)
-            snapshot.notes.append(f"The core could not be written: {failure.why}.")
+            snapshot.notes.append(f"The core could not be written: {error.strerror or failure.why}.")
             _remove(os.path.join(directory, CORE))
     has_maps = _write_maps(os.path.join(directory, MAPS), snapshot)
     watch.mark("written")
@@ -80,6 +83,19 @@ def _store_in(directory: str, request: Request, snapshot: Snapshot, watch: Stopw
     _write_file(os.path.join(directory, FACTS), text.encode(errors="replace"))
     path = publish(request.state_dir, request.id)
     return Stored(path, core_bytes, tuple(document["notes"]), failure)
+
+
+def _check_room(state_dir: str, snapshot: Snapshot) -> None:
+    """A core must not take what the rest of the machine needs (``disk``).
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    assert snapshot.copy is not None
+    free = free_above_floor(state_dir)
+    if free is not None and snapshot.copy.bytes > free:
+        wanted, left = snapshot.copy.bytes // 1_000_000, max(0, free) // 1_000_000
+        raise OSError(errno.ENOSPC, f"it has {wanted} MB, and {left} MB may be used on its disk")
 
 
 def _write_core(path: str, snapshot: Snapshot) -> tuple[dict[str, object], int]:

@@ -85,7 +85,28 @@ def _store(request: Request, snapshot: Snapshot, watch: Stopwatch) -> int:
             core_bytes=stored.core_bytes,
             notes=list(stored.notes),
         )
+    _prune(request)
     return 0
+
+
+def _prune(request: Request) -> None:
+    """Keep the store to its quota. Asked for by a monitor; what goes is told to its journal."""
+    limits = request.document.get("limits")
+    if not isinstance(limits, dict):
+        return
+    # Slow to import, and not needed before.
+    import time  # noqa: PLC0415
+
+    from gimli.store import pruning, quota  # noqa: PLC0415
+
+    try:
+        gone = pruning.prune(request.state_dir, quota.Limits(**limits), time.time())
+    except (GimliError, OSError, TypeError) as error:
+        print(f"cannot prune the reports: {error}", file=sys.stderr)  # noqa: T201 - as above
+        return
+    if gone:
+        freed = sum(removal.size_bytes for removal in gone)
+        _send(event="pruned", bytes=freed, reports=[f"{each.what} of {each.id}: {each.why}" for each in gone])
 
 
 def _bug(error: Exception) -> CaptureRefused:

@@ -31,6 +31,7 @@ COMMANDS = {
     "reports": "List the reports of crashes, hangs and snapshots.",
     "show": "Show a report.",
     "upgrade": "Replace monitors in place; their services go on.",
+    "prune": "Remove reports that are too old, too many or too large.",
     "check": "Check a gimli.toml.",
     "lab": "Replay incidents, and find their causes.",
     "demo": "See three programs go down, and why.",

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import gimli
 from gimli import paths
@@ -18,7 +19,7 @@ from gimli.cli.library import preload_path
 from gimli.cli.reach import without_unreachable
 from gimli.errors import CommandNotExecutable, CommandNotFound, GimliError, UsageError
 from gimli.monitor import config
-from gimli.monitor.config_file import load
+from gimli.monitor.config_file import load_whole
 from gimli.value import replace
 
 _PACKAGE = os.path.dirname(os.path.abspath(gimli.__file__))
@@ -54,15 +55,23 @@ def config_of_file(path: str, state_dir: str) -> config.Monitor:
     Raises:
         GimliError: the file has errors, or something in it cannot work; nothing was started.
     """
-    told = monitor_config(load(path, state_dir), instance="up", state_dir=state_dir, foreground=False)
+    services, limits = load_whole(path, state_dir)
+    told = monitor_config(services, instance="up", state_dir=state_dir, foreground=False, **limits)
     script = os.path.join(_PACKAGE, "cli", "reread.py")
     return replace(told, reread_command=(sys.executable, "-I", script, os.path.abspath(path), state_dir))
 
 
 def monitor_config(
-    services: tuple[config.Service, ...], *, instance: str, state_dir: str | None, foreground: bool
+    services: tuple[config.Service, ...],
+    *,
+    instance: str,
+    state_dir: str | None,
+    foreground: bool,
+    **limits: Any,
 ) -> config.Monitor:
     """The whole of what a monitor is told; every command checked.
+
+    ``limits`` are what a file says of reports and journal, by their names in :class:`config.Monitor`.
 
     Raises:
         GimliError: something cannot work; nothing was started.
@@ -91,6 +100,7 @@ def monitor_config(
         monitor_command=image("monitor"),
         capture_command=image("capture"),
         analysis_command=analysis_command(),
+        **limits,
     )
 
 

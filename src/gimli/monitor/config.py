@@ -10,6 +10,7 @@ import json
 from enum import Enum
 
 from gimli.process import Signals
+from gimli.store.quota import Limits
 from gimli.value import plain, value
 
 TYPE_CHECKING = False
@@ -146,12 +147,20 @@ class Log:
     """Where a service's output goes.
 
     ``file`` None: it is inherited, and no report can show its last lines. ``echo``: the monitor repeats
-    it on its own standard output. The file and one rotated predecessor take at most ``cap_bytes`` each.
+    it on its own standard output. The file and its ``keep`` rotated predecessors take at most
+    ``cap_bytes`` each.
     """
 
     file: str | None
     echo: bool = False
     cap_bytes: int = 10_000_000
+    keep: int = 5
+    fold: bool = True
+    """Lines that repeat are counted instead of written."""
+    rate_bytes: int = 0
+    """Per second; what comes faster is dropped. 0: as fast as it comes, then a program waits for its log."""
+    floor_bytes: int | None = None
+    """What must stay free on its disk; None for the usual (``disk``)."""
 
 
 @value
@@ -183,6 +192,9 @@ class Service:
     signs: Signs = Signs()
 
 
+JOURNAL_BYTES = 16_000_000
+
+
 @value
 class Monitor:
     """One monitor: its services and its places."""
@@ -207,6 +219,10 @@ class Monitor:
     """Holds the monitor's pid, and its lock, while it runs."""
     signalled_by: int | None = None
     """A user besides root who may send the monitor signals, for beats by USR1."""
+    quota: Limits = Limits()
+    """Of the reports."""
+    journal_bytes: int = JOURNAL_BYTES
+    """The journal and its predecessor together."""
 
 
 def pack(config: Monitor) -> bytes:
@@ -225,6 +241,7 @@ def unpack_monitor(top: dict[str, Any]) -> Monitor:
     services = tuple(unpack_service(item) for item in top.pop("services"))
     for name in ("monitor_command", "capture_command", "analysis_command", "reread_command"):
         top[name] = tuple(top[name])
+    top["quota"] = Limits(**top["quota"])
     return Monitor(services=services, **top)
 
 

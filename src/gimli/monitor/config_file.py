@@ -24,6 +24,7 @@ from gimli.monitor import config, signs_file
 from gimli.monitor.environment_file import read_environment
 from gimli.monitor.identity import identify
 from gimli.monitor.limits import parse_limit
+from gimli.store.quota import Limits
 from gimli.value import replace
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SIZE = re.compile(r"(\d+)\s*(|B|kB|KB|MB|GB)")
 _UNIT_BYTES = {"": 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000_000, "GB": 1000_000_000}
 _LOG_CAP_BYTES_MIN = 100_000
+_RATE_BYTES_MIN = 1000
+_REPORTS_BYTES_MIN = 1_000_000
+_JOURNAL_BYTES_MIN = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,12 @@ class ConfigError(UsageError):
 
 
 def load(path: str, state_dir: str) -> tuple[config.Service, ...]:
-    """The services of a file.
+    """The services of a file, as :func:`load_whole`."""
+    return load_whole(path, state_dir)[0]
+
+
+def load_whole(path: str, state_dir: str) -> tuple[tuple[config.Service, ...], dict[str, Any]]:
+    """The services of a file, and what it says of the monitor itself, by the names of config.Monitor.
 
     Args:
         path: the file.
@@ -79,11 +88,16 @@ def load(path: str, state_dir: str) -> tuple[config.Service, ...]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}", why=str(getattr(error, "strerror", None) or error)) from error
-    return parse(text, path, state_dir)
+    return parse_whole(text, path, state_dir)
 
 
 def parse(text: str, path: str, state_dir: str) -> tuple[config.Service, ...]:
-    """The services of a file's text. Relative paths in it are relative to the file.
+    """The services of a file's text, as :func:`parse_whole`."""
+    return parse_whole(text, path, state_dir)[0]
+
+
+def parse_whole(text: str, path: str, state_dir: str) -> tuple[tuple[config.Service, ...], dict[str, Any]]:
+    """The services of a file's text, and its limits. Relative paths in it are relative to the file.
 
     Raises:
         ConfigError: with every error of the text.
@@ -95,9 +109,10 @@ def parse(text: str, path: str, state_dir: str) -> tuple[config.Service, ...]:
         raise ConfigError(path, [Problem(int(line[1]) if line else 1, "syntax", str(error))]) from error
     reading = _Reading(text.splitlines(), os.path.dirname(os.path.abspath(path)), state_dir)
     services = reading.document(document)
+    limits = reading.limits(document)
     if reading.problems:
         raise ConfigError(path, reading.problems)
-    return services
+    return services, limits
 
 
 class _Reading:
@@ -111,9 +126,10 @@ class _Reading:
 
     def document(self, document: dict[str, Any]) -> tuple[config.Service, ...]:
         for name in document:
-            if name != "service":
+            if name != "service" and name not in _LIMITS:
+                known = ["service", *_LIMITS]
                 self._problem(
-                    (name,), f"unknown table; services are written [service.NAME]{_meant(name, ['service'])}"
+                    (name,), f"unknown table; services are written [service.NAME]{_meant(name, known)}"
                 )
         tables = document.get("service", {})
         if not isinstance(tables, dict) or not tables:
@@ -121,6 +137,26 @@ class _Reading:
             return ()
         services = (self._service(name, table) for name, table in tables.items())
         return tuple(service for service in services if service is not None)
+
+    def limits(self, document: dict[str, Any]) -> dict[str, Any]:
+        """What [reports] and [journal] say, by the names of config.Monitor."""
+        found: dict[str, Any] = {}
+        for table, parsers in _LIMITS.items():
+            written = document.get(table, {})
+            if not isinstance(written, dict):
+                self._problem((table,), f"expected a table, got {_shape(written)}")
+                continue
+            for key, item in written.items():
+                if key not in parsers:
+                    self._problem((table, key), f"unknown key{_meant(key, list(parsers))}")
+                    continue
+                name, parser = parsers[key]
+                try:
+                    found[name] = parser(item)
+                except UsageError as error:
+                    self._problem((table, key), "; ".join(filter(None, (error.what, error.why, error.fix))))
+        journal = {"journal_bytes": found.pop("journal_bytes")} if "journal_bytes" in found else {}
+        return {**({"quota": Limits(**found)} if found else {}), **journal}
 
     def _service(self, name: str, table: Any) -> config.Service | None:
         here = ("service", name)
@@ -379,25 +415,50 @@ def _log(written: Any, base: str) -> config.Log:
         raise UsageError(
             f'expected a file\'s name, "inherit" or {{ file = ..., rotate = ... }}, got {_shape(written)}'
         )
-    if unknown := [key for key in written if key not in {"file", "rotate"}]:
-        raise UsageError(f"unknown key {unknown[0]}{_meant(unknown[0], ['file', 'rotate'])}")
+    if unknown := [key for key in written if key not in {"file", *_LOG_KEYS}]:
+        raise UsageError(f"unknown key {unknown[0]}{_meant(unknown[0], ['file', *_LOG_KEYS])}")
     if "file" not in written:
         raise UsageError('file is missing: { file = "/var/log/web.log" }')
     log = config.Log(os.path.join(base, _text(written["file"])))
-    return replace(log, cap_bytes=_size(written["rotate"])) if "rotate" in written else log
+    found = {_LOG_KEYS[key][0]: _LOG_KEYS[key][1](written[key], key) for key in _LOG_KEYS if key in written}
+    return replace(log, **found)
 
 
-def _size(written: Any) -> int:
-    """Bytes of a size such as ``100MB``."""
+def parse_size(written: Any, where: str, least_bytes: int = 0) -> int:
+    """Bytes of a size such as ``100MB``.
+
+    Raises:
+        UsageError: it is not one, or too small.
+    """
     match = _SIZE.fullmatch(_text(written).strip())
     if not match:
         raise UsageError(
-            f'"{written}" is not a size (rotate)', fix="a size is a number with a unit: 500kB, 100MB, 1GB"
+            f'"{written}" is not a size ({where})', fix="a size is a number with a unit: 500kB, 100MB, 1GB"
         )
     size_bytes = int(match[1]) * _UNIT_BYTES[match[2]]
-    if size_bytes < _LOG_CAP_BYTES_MIN:
-        raise UsageError(f'"{written}" is too small (rotate)', why=f"at least {_LOG_CAP_BYTES_MIN // 1000}kB")
+    if size_bytes < least_bytes:
+        raise UsageError(f'"{written}" is too small ({where})', why=f"at least {least_bytes // 1000}kB")
     return size_bytes
+
+
+def _size(least_bytes: int) -> Callable[[Any, str], int]:
+    return lambda written, where: parse_size(written, where, least_bytes)
+
+
+def _rate(written: Any, where: str) -> int:
+    text = _text(written).strip()
+    if not text.endswith("/s"):
+        raise UsageError(f'"{written}" is not a rate ({where})', fix='a rate is a size per second: "1MB/s"')
+    return parse_size(text.removesuffix("/s"), where, _RATE_BYTES_MIN)
+
+
+def _count(most: int) -> Callable[[Any, str], int]:
+    def parse(written: Any, where: str) -> int:
+        if isinstance(written, bool) or not isinstance(written, int) or not 0 <= written <= most:
+            raise UsageError(f"expected a number from 0 to {most} ({where}), got {_shape(written)}")
+        return written
+
+    return parse
 
 
 def _text(written: Any) -> str:
@@ -450,4 +511,21 @@ _PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "probe": _probe,
     "probe_interval": _duration("probe_interval"),
     "probe_timeout": _duration("probe_timeout"),
+}
+_LOG_KEYS: Mapping[str, tuple[str, Callable[[Any, str], Any]]] = {
+    "rotate": ("cap_bytes", _size(_LOG_CAP_BYTES_MIN)),
+    "keep": ("keep", _count(999)),
+    "rate": ("rate_bytes", _rate),
+    "fold": ("fold", _switch),
+    "floor": ("floor_bytes", _size(0)),
+}
+_LIMITS: Mapping[str, Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
+    "reports": {
+        "max_size": ("max_bytes", lambda written: parse_size(written, "max_size", _REPORTS_BYTES_MIN)),
+        "max_count": ("max_count", lambda written: _count(1_000_000)(written, "max_count")),
+        "max_age": ("max_age_s", lambda written: parse_duration(_text(written), "max_age")),
+    },
+    "journal": {
+        "max_size": ("journal_bytes", lambda written: parse_size(written, "max_size", _JOURNAL_BYTES_MIN)),
+    },
 }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gimli.journal import Journal
     from gimli.monitor.loop import Loop
+    from gimli.store.quota import Limits
 
     class Listener(Protocol):
         """Who is told how the captures of a service go; ``snapshots.Snapshots`` is one."""
@@ -97,6 +98,8 @@ class Capture:
             self._evidence.analyse(Job(**plain(self.job) | {"path": path}), self._listener)
         elif event == "failed":
             self._fail(**message)
+        elif event == "pruned":
+            self._evidence.tell_pruned(message.get("bytes"), message.get("reports"))
 
     def _release(self) -> None:
         if not self._released:
@@ -157,10 +160,12 @@ class Evidence:
         journal: Journal,
         capture_command: tuple[str, ...],
         analysis_command: tuple[str, ...],
+        limits: Limits | None = None,
     ) -> None:
         self.loop = loop
         self.captures: set[Capture] = set()
         self.analyses: set[Analysis] = set()
+        self._limits = limits
         self._journal = journal
         self._capture_command = capture_command
         self._analysis_command = analysis_command
@@ -180,6 +185,10 @@ class Evidence:
         """Write to the journal."""
         self._journal.record(event, job.service, report=job.report_id, **details)
 
+    def tell_pruned(self, pruned_bytes: int | None, reports: Any) -> None:
+        """Reports have gone to make room."""
+        self._journal.record("pruned", None, bytes=pruned_bytes, reports=reports)
+
     def analysis_of(self, path: str) -> tuple[str, ...]:
         """The command that analyses a report."""
         return (*self._analysis_command, path, "--journal", self._journal.path)
@@ -190,8 +199,11 @@ class Evidence:
         self.tell("snapshot", job, reason=job.reason, pid=job.pid)
         capture = Capture(self, job, listener)
         self.captures.add(capture)
+        limits = {"limits": plain(self._limits)} if self._limits else {}
         try:
-            capture.helper.start(self._capture_command, json.dumps(request).encode(), CAPTURE_TIMEOUT_S)
+            capture.helper.start(
+                self._capture_command, json.dumps(request | limits).encode(), CAPTURE_TIMEOUT_S
+            )
         except OSError as error:
             capture.ended(f"it cannot be started: {error.strerror}")
 

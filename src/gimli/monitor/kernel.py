@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from gimli.monitor.cgroups import Cgroups
     from gimli.monitor.config import Service
     from gimli.monitor.leftovers import Survey
-    from gimli.monitor.loop import Loop
+    from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.records import Record
     from gimli.monitor.spawn import Spawner, Surroundings
     from gimli.monitor.spawned import Spawned
+    from gimli.monitor.spool import Spool
     from gimli.process import ProcessId
 
 _PIDFD_INFO_BYTES = 64  # struct pidfd_info, PIDFD_INFO_SIZE_VER0
@@ -49,11 +50,13 @@ class Kernel:
     Args:
         spawner: starts programs.
         cgroups: the services' control groups.
+        spool: where their output is on its way.
     """
 
-    def __init__(self, spawner: Spawner, cgroups: Cgroups) -> None:
+    def __init__(self, spawner: Spawner, cgroups: Cgroups, spool: Spool) -> None:
         self._spawner = spawner
         self._cgroups = cgroups
+        self._spool = spool
         self.boot_id = _read_text(_BOOT_ID)
 
     now_ns = staticmethod(clock.monotonic_ns)
@@ -255,10 +258,17 @@ class Kernel:
         """A service's heartbeat page; ``fd`` is the open one after a takeover."""
         return heartbeat.PageFile(path, fd)
 
-    def open_output(self, path: str, service: Service, on_loss: Callable[[], None], fd: int | None) -> Output:
-        """A service's output; ``fd`` is its open FIFO after a takeover."""
+    def open_output(
+        self,
+        path: str,
+        service: Service,
+        tell: Callable[..., None],
+        after: Callable[[float, Callable[[], None]], Deadline],
+        packed: dict[str, Any] | None,
+    ) -> Output:
+        """A service's output; ``packed`` is from before a takeover."""
         owner = service.identity.uid if service.identity else os.geteuid()
-        return Output(path, service.log, on_loss, fd=fd, owner=owner)
+        return Output(path, service.log, tell, after, self._spool, owner=owner, packed=packed)
 
 
 def _reaped_status(pidfd: int) -> ExitStatus | None:

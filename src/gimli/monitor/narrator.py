@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from gimli import process
+from gimli import clock, process
 from gimli.clock import format_duration
+from gimli.monitor.gap import format_size
 from gimli.monitor.output import write_if_ready
 from gimli.status import describe_tracer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
+_LINES_MAX = 100
+_SPELL_NS = 10 * clock.NANOSECONDS
+
+
 class Narrator:
-    """Turns journal events into lines on standard error."""
+    """Turns journal events into lines on standard error, a hundred in ten seconds at most.
+
+    Standard error may be a file on the disk that everybody shares; the journal has the rest.
+    """
+
+    def __init__(self, monotonic_ns: Callable[[], int] = clock.monotonic_ns) -> None:
+        self._monotonic_ns = monotonic_ns
+        self._spell_ends_ns = 0
+        self._lines = 0
 
     def tell(self, entry: dict[str, Any]) -> None:
         """Say one event, if it is worth a line."""
-        if sentence := describe(entry):
-            write_if_ready(2, f"gimli: {sentence}\n".encode(errors="replace"))
+        sentence = describe(entry)
+        if not sentence:
+            return
+        now_ns = self._monotonic_ns()
+        if now_ns >= self._spell_ends_ns:
+            if self._lines > _LINES_MAX:
+                _say(f"{self._lines - _LINES_MAX} more events; see: gimli events")
+            self._spell_ends_ns, self._lines = now_ns + _SPELL_NS, 0
+        self._lines += 1
+        if self._lines <= _LINES_MAX:
+            _say(sentence)
+
+
+def _say(sentence: str) -> None:
+    write_if_ready(2, f"gimli: {sentence}\n".encode(errors="replace"))
 
 
 def describe(entry: Mapping[str, Any]) -> str:
@@ -64,6 +90,9 @@ def describe(entry: Mapping[str, Any]) -> str:
             return f"no snapshot of pid {entry['pid']} for {service}: {entry['why']}"
         case "heartbeat-damaged" | "output-lost":
             return f"{service}: {entry['what']}: {entry['why']}; {entry['fix']}"
+        case "output-resumed":
+            lost = f"{format_size(entry['bytes'])} in {entry['lines']} lines"
+            return f"{service}: output is written again; dropped were {lost}: {entry['why']}"
         case _:
             return _describe_continuity(entry)
 

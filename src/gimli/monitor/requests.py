@@ -203,7 +203,7 @@ class Requests:
                 why="its output is inherited (log = inherit)",
                 fix="start it with --log FILE",
             )
-        service.output.drain()
+        service.output.flush()
         try:
             lines = last_lines(service.output.file.path, count)
         except OSError as error:

@@ -36,6 +36,7 @@ from gimli.monitor.signal_log import SignalLog
 from gimli.monitor.signals import FORWARDED_BY_INIT, Received, SignalReader
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
+from gimli.monitor.spool import Spool
 from gimli.monitor.supervision import Supervision
 from gimli.monitor.takeover import Takeover
 from gimli.status import MonitorStatus
@@ -55,6 +56,7 @@ BELL_NAME = "bell"
 NOTIFY_NAME = "notify"
 LOCK_NAME = "lock"
 STATE_SCHEMA = 1
+SPOOL_NAME = "spool"
 _RING_BYTES_MAX = 256
 _RINGS_AT_ONCE = 256
 _INTERNAL_ERRORS_MAX = 20
@@ -89,8 +91,12 @@ class Monitor:
         else:
             self._lock_fd, self._lost_pid = _lock(lock_path, told.instance)
         self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
-        self.journal = Journal(os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl"))
-        self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
+        journal_path = os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl")
+        self.journal = Journal(journal_path, cap_bytes=told.journal_bytes // 2)
+        self.evidence = Evidence(
+            self.loop, self.journal, told.capture_command, told.analysis_command, told.quota
+        )
+        self._spool = Spool(os.path.join(told.instance_dir, SPOOL_NAME))
         bell_path = os.path.join(told.instance_dir, BELL_NAME)
         self._bell = (
             socket.socket(fileno=packed["bell_fd"])
@@ -114,7 +120,7 @@ class Monitor:
         self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
         self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
         site = Site(
-            Kernel(load_spawner(), self._cgroups),
+            Kernel(load_spawner(), self._cgroups, self._spool),
             self.loop,
             self.journal,
             self.evidence,
@@ -402,6 +408,7 @@ class Monitor:
 
     def _close(self) -> None:
         self.supervision.close()
+        self._spool.close()
         self._bell.close()
         self._notify.close()
         self._cgroups.close()

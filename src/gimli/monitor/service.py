@@ -129,10 +129,9 @@ class Supervised:
             site.loop, self._tell, self.look_at_page, packed["patience"] if packed else None
         )
         self._events: deque[events.Event] = deque()
-        fds = packed["fds"] if packed else {}
         page_path = os.path.join(site.instance_dir, f"{config.name}.page")
-        self.page = self._kernel.open_page(page_path, fds.get("page"))
-        self.output = self._open_output(fds.get("output")) if config.log.file is not None else None
+        self.page = self._kernel.open_page(page_path, packed["page_fd"] if packed else None)
+        self.output = self._open_output(packed["output"] if packed else None)
         subject = Subject(
             config=config,
             page=self.page,
@@ -208,7 +207,8 @@ class Supervised:
             "memory": plain(self._memory),
             "timers": {timer.value: deadline.at_ns for timer, deadline in self._timers.items()},
             "snapshots": self.snapshots.pack(),
-            "fds": {"page": self.page.fd} | ({"output": self.output.fd} if self.output else {}),
+            "page_fd": self.page.fd,
+            "output": self.output.pack() if self.output else None,
             "started_ns": self._started_ns,
             "down_since_ns": self._down_since_ns,
             "answered_request": self._answered_request,
@@ -381,9 +381,12 @@ class Supervised:
         if self.output:
             self.output.file.reopen()
 
-    def _open_output(self, fd: int | None) -> Output:
+    def _open_output(self, packed: dict[str, Any] | None) -> Output | None:
+        """None: it is inherited. After a takeover it is what it was until the next start."""
+        if self.config.log.file is None and packed is None:
+            return None
         fifo_path = os.path.join(self._site.instance_dir, f"{self.config.name}.out")
-        output = self._kernel.open_output(fifo_path, self.config, self._output_lost, fd)
+        output = self._kernel.open_output(fifo_path, self.config, self._tell, self._site.loop.after, packed)
         self._site.loop.watch(output.fd, output.drain)
         return output
 
@@ -399,14 +402,6 @@ class Supervised:
         self.page.close()
         for path in (self.page.path, self._record_path):
             unlink_if_there(path)
-
-    def _output_lost(self) -> None:
-        self._tell(
-            "output-lost",
-            what=f"cannot write {self.config.log.file}",
-            why="the disk is full, or it cannot be opened",
-            fix="the program goes on; what it writes is lost until there is room (df, ls -l)",
-        )
 
     def _beat_ns(self, page: heartbeat.Page) -> int:
         stamps = [page.beat_ns, self._memory.beat_ns, *(pulse.beat_ns for pulse in page.pulses)]
@@ -681,7 +676,7 @@ class Supervised:
 
     def _request(self, reason: str, pid: int, **what: Any) -> dict[str, Any]:
         if self.output:
-            self.output.drain()
+            self.output.flush()
         return capture_request(
             self.config,
             self.child,

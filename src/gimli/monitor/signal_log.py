@@ -1,21 +1,21 @@
 """What does the journal say of the signals that the monitor receives?
 
-Each with its sender; repeats counted (``monitor.folding``) and told before anything else is.
+Each with its sender; repeats counted (``monitor.signal_folding``) and told before anything else is.
 """
 
 from __future__ import annotations
 
 from gimli import clock, process
-from gimli.monitor.folding import Folding
+from gimli.monitor.signal_folding import Folding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from gimli.journal import Journal
-    from gimli.monitor.folding import Line
     from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.senders import Senders
+    from gimli.monitor.signal_folding import Line
     from gimli.monitor.signals import Received
 
 

@@ -39,6 +39,14 @@ def is_id(text: str) -> bool:
     return len(text) == _TIME_DIGITS + _RANDOM_DIGITS and set(text) <= set(_ALPHABET)
 
 
+def time_of(report_id: str) -> float:
+    """When a report's id was made, in seconds since 1970."""
+    number = 0
+    for digit in report_id[:_TIME_DIGITS]:
+        number = number << 5 | _ALPHABET.index(digit)
+    return float(number)
+
+
 def incoming_dir(state_dir: str, report_id: str) -> str:
     """Create the private directory in which a report is made.
 
