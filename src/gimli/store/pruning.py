@@ -35,6 +35,7 @@ def to_prune(state_dir: str, limits: Limits, now_s: float) -> tuple[Removal, ...
         _kept(store.path(entry.id), entry.id, entry.size_bytes, entry.signature, now_s)
         for entry in store.entries()
     ]
+    kept.sort(key=lambda report: report.age_s, reverse=True)
     return choose(kept, limits, _disk_bytes(state_dir)) if kept else ()
 
 
@@ -60,7 +61,7 @@ def _kept(path: str, report_id: str, size_bytes: int, signature: str, now_s: flo
 
 
 def _stored_at(path: str, named_s: float) -> float:
-    """When a report was made. Its id tells seconds, and which of two in one second came first its file does."""
+    """When a report was made. Its id tells the second; of two in one second its file tells the first."""
     try:
         written_s = os.stat(os.path.join(path, _FACTS)).st_mtime
     except OSError:
