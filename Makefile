@@ -11,7 +11,7 @@ SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path 
 PACKAGES := python3-venv gcc g++ libc6-dev gdb elfutils libc6-dbg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench install wheel package lib clean
+.PHONY: help demo test check bench chaos install wheel package lib clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -32,6 +32,11 @@ check: $(STAMPS)/venv ## Format, lint, types, layers
 
 bench: install ## Measure against the budgets (docs/benchmarks.md)
 	@$(BIN)/python bench/run.py
+
+# python -m tests.chaos --help has the rest. A seed that a run printed repeats it, as far as the kernel allows.
+SECONDS ?= 120
+chaos: install ## Crashes, kills, HUPs and full disks for SECONDS=120; SEED=N repeats
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 install: $(STAMPS)/install ## Build the wheel and install it into .venv
 
