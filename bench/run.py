@@ -17,6 +17,7 @@ import crashes
 import hangs
 import pauses
 import services
+import takeovers
 from figures import Figure, load, table, this_machine
 from workbench import Effort, Unmeasurable, Workbench
 
@@ -29,6 +30,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "pauses": pauses.measure,
     "hangs": hangs.measure,
     "services": services.measure,
+    "takeovers": takeovers.measure,
 }
 
 
