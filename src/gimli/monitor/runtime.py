@@ -79,7 +79,7 @@ class Monitor:
             self._lock_fd: int = packed["lock_fd"]
         else:
             self._lock_fd, self._lost_pid = _lock(lock_path, told.instance)
-        self.journal = Journal(os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl"))
+        self.journal = Journal(journal_path(told))
         self.evidence = Evidence(self.loop, self.journal, told.capture_command, told.analysis_command)
         bell_path = os.path.join(told.instance_dir, BELL_NAME)
         self._bell = (
@@ -325,6 +325,11 @@ class Monitor:
             os.rmdir(self.told.instance_dir)
         except OSError:
             return  # something else lives there; not ours to remove
+
+
+def journal_path(told: config.Monitor) -> str:
+    """Where the monitor of this configuration writes what happens."""
+    return os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl")
 
 
 def _words(wrong: str) -> str:
