@@ -212,11 +212,49 @@ def test_a_record_of_another_boot_names_nobody(left):
     stranger.wait()
 
 
-def test_the_runtime_directory_is_removed_under_a_live_service(left):
-    shutil.rmtree(left.gimli.runtime_dir)
-    assert left.up_again().wait_for("adopted")["pid"] == left.pid
-    left.expect_one_copy()
-    assert left.gimli.call("stop", "web").stdout == "web is down\n"
+@pytest.fixture
+def removed(gimli) -> Iterator[Left]:
+    """A witness whose monitor was killed, and whose runtime directory is gone; it writes 2 MB/s."""
+    place = witness.prepare(os.path.join(gimli.directory, "witness"))
+    left = Left(gimli, command=witness.command(place, width=2000))
+    left.kill_monitor()
+    shutil.rmtree(gimli.runtime_dir)
+    yield left
+    left.kill_service()
+    os.close(left.pidfd)
+
+
+def test_the_runtime_directory_is_removed_under_a_live_service(removed):
+    """Its FIFO and its page have no names any more: they are taken over from the process itself."""
+    running = removed.up_again()
+    assert running.wait_for("adopted")["pid"] == removed.pid
+    removed.expect_one_copy()
+    size = os.stat(removed.log_path).st_size
+    # More than a pipe holds: somebody reads it.
+    until(lambda: os.stat(removed.log_path).st_size > size + 300_000, "its output does not arrive")
+    running.send(signal.SIGHUP)
+    running.wait_for("takeover")
+    assert removed.gimli.call("restart", "web").returncode == 0
+    running.wait_for("exited", pid=removed.pid, code=0)
+    size = os.stat(removed.log_path).st_size
+    until(lambda: os.stat(removed.log_path).st_size > size + 300_000, "nor does its successor's")
+    assert removed.gimli.call("stop", "web").stdout == "web is down\n"
+    faults = witness.account_of(removed.place, [removed.log_path + ".1", removed.log_path])
+    assert witness.alarms(removed.place) == []
+    assert faults == []
+
+
+def test_the_heartbeat_survives_the_runtime_directory(gimli):
+    beating = "from gimli import client; client.beat(); import signal; signal.pause()"
+    left = Left(gimli, command=[sys.executable, "-c", beating])
+    left.running.wait_for("heartbeat", state="running")
+    left.kill_monitor()
+    shutil.rmtree(gimli.runtime_dir)
+    running = left.up_again()
+    running.wait_for("adopted")
+    running.wait_for("heartbeat", state="running")
+    assert gimli.service("web")["beat_age_s"] is not None
+    os.close(left.pidfd)
 
 
 def test_a_service_that_ended_while_no_monitor_ran_is_told_and_started_again(left):

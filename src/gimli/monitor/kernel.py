@@ -14,7 +14,7 @@ import struct
 import time
 
 from gimli import clock, heartbeat, process
-from gimli.monitor import records
+from gimli.monitor import nameless, records
 from gimli.monitor.output import Output
 from gimli.process import ExitStatus
 
@@ -175,6 +175,14 @@ class Kernel:
         os.close(fd)
 
     # Files of a service.
+
+    def reopen_nameless(self, pid: int, path: str) -> int | None:
+        """The file that had this path and has lost its name, as a process still holds it."""
+        return nameless.reopen(pid, path)
+
+    def is_nameless(self, fd: int) -> bool:
+        """Nobody can open this file by a name."""
+        return nameless.is_nameless(fd)
 
     def open_page(self, path: str, fd: int | None) -> heartbeat.PageFile:
         """A service's heartbeat page; ``fd`` is the open one after a takeover."""

@@ -65,6 +65,17 @@ class Output:
             self._on_loss()
         self._is_losing = is_losing
 
+    def switch_to(self, fd: int | None) -> None:
+        """Read another FIFO from now on: an open one, or the one that has the path.
+
+        Raises:
+            OSError: it cannot be made; all is as before.
+        """
+        opened = _open_fifo(self.fifo_path) if fd is None else fd
+        self.drain()
+        os.close(self.fd)
+        self.fd = opened
+
     def close(self) -> None:
         """Close the file and the FIFO, and remove it."""
         self.drain()

@@ -135,9 +135,39 @@ class Supervised:
         self._spawned = Spawned(found.pid, pidfd, -1, adopted=True)
         self._started_ns = self._kernel.started_ns(found)
         self._memory = watchdog.Memory(self._kernel.now_ns())
+        self._take_nameless_files(found.pid)
         self._site.loop.watch(pidfd, self._exited)
         self.handle(events.Adopted(found.pid))
         self.look_at_page()
+
+    def _take_nameless_files(self, pid: int) -> None:
+        """Where the runtime directory was cleaned, what has the names is not what the process holds."""
+        if (fd := self._kernel.reopen_nameless(pid, self.page.path)) is not None:
+            self._switch_page(fd)
+        if self.output and (fd := self._kernel.reopen_nameless(pid, self.output.fifo_path)) is not None:
+            self._switch_output(self.output, fd)
+
+    def _take_named_files(self) -> None:
+        """The next instance, and the next monitor, find each other by names.
+
+        Raises:
+            OSError: a file cannot be made.
+        """
+        if self._kernel.is_nameless(self.page.fd):
+            self._switch_page(None)
+        if self.output and self._kernel.is_nameless(self.output.fd):
+            self._switch_output(self.output, None)
+
+    def _switch_page(self, fd: int | None) -> None:
+        before, self.page = self.page, self._kernel.open_page(self.page.path, fd)
+        before.close()
+
+    def _switch_output(self, output: Output, fd: int | None) -> None:
+        self._site.loop.forget(output.fd)
+        try:
+            output.switch_to(fd)
+        finally:
+            self._site.loop.watch(output.fd, output.drain)
 
     def start(self) -> None:
         """It is wanted up. Where a copy may still run, that is looked at once more."""
@@ -458,14 +488,15 @@ class Supervised:
         self._asked_by_signal = False
         self._started_ns = self._kernel.now_ns()
         self._memory = watchdog.Memory(self._started_ns)
-        around = spawn.Surroundings(
-            self.page.fd,
-            self.output.fifo_path if self.output else None,
-            self._site.bell_path,
-            self._site.library,
-            self._site.descriptors,
-        )
         try:
+            self._take_named_files()
+            around = spawn.Surroundings(
+                self.page.fd,
+                self.output.fifo_path if self.output else None,
+                self._site.bell_path,
+                self._site.library,
+                self._site.descriptors,
+            )
             self.page.reset()
             self._spawned = self._kernel.spawn(self.config, around, self._record_path)
         except OSError as error:
