@@ -16,7 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.chaos.stage import Failed, Stage
-from tests.chaos.storm import Storm
+from tests.chaos.storm import Storm, wait_for
 from tests.chaos.watch import Watch, cpu_ns, descriptors
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _run(stage: Stage, seconds: float, seed: int, *, strict: bool) -> int:
                 watch.breach(f"the monitor {counts}; more: {dict(more)}, less: {dict(less)}")
             if idle_percent > _IDLE_CPU_PERCENT_MAX:
                 watch.breach(f"at rest the monitor uses {idle_percent:.1f} % of a core")
+            wait_for(lambda: not watch.timeline.unfinished(), 60, "reports that never come, nor fail")
             storm.end()
         except Failed as failure:
             watch.breach(str(failure))

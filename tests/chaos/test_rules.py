@@ -49,21 +49,37 @@ def entry(event: str, service: str | None = "web", **details: object) -> dict[st
 BEGIN = entry("monitor-started", None, pid=1, after_loss_of=None)
 LOSS = entry("monitor-started", None, pid=2, after_loss_of=1)
 END = entry("monitor-ended", None, pid=1)
+SHOT = (entry("snapshot", report="R", pid=5), entry("exited", pid=5, code=None, signo=11))
 
 
 @pytest.mark.parametrize(
     ("entries", "gaps"),
     [
-        ([BEGIN, entry("started", pid=5), entry("exited", pid=5), entry("started", pid=6)], []),
+        ([BEGIN, entry("started", pid=5), entry("exited", pid=5, code=0), entry("started", pid=6)], []),
         ([BEGIN, entry("started", pid=5), entry("started", pid=6)], [""]),
         ([BEGIN, entry("started", pid=5), END], [""]),
         ([BEGIN, entry("started", pid=5), BEGIN], [""]),
-        ([BEGIN, entry("started", pid=5), LOSS, entry("adopted", pid=5), entry("exited", pid=5), END], []),
+        (
+            [
+                BEGIN,
+                entry("started", pid=5),
+                LOSS,
+                entry("adopted", pid=5),
+                entry("exited", pid=5, code=0),
+                END,
+            ],
+            [],
+        ),
         ([BEGIN, entry("started", pid=5), LOSS, entry("ended-unseen", pid=5), END], []),
         ([BEGIN, entry("started", pid=5), LOSS, entry("started", pid=6)], ["end-untold"]),
         ([BEGIN, entry("started", pid=5), LOSS, entry("adopted", pid=5), entry("adopted", pid=6)], [""]),
-        ([BEGIN, entry("started", pid=5), entry("exited", pid=6)], [""]),
+        ([BEGIN, entry("started", pid=5), entry("exited", pid=6, code=0)], [""]),
         ([BEGIN, entry("started", pid=5), entry("internal-error", None, traceback="x")], [""]),
+        ([BEGIN, entry("started", pid=5), entry("exited", pid=5, code=None, signo=None)], [""]),
+        ([BEGIN, entry("started", pid=5), entry("crash", pid=5), *SHOT, END], [""]),
+        ([BEGIN, entry("crash", pid=5), *SHOT, entry("report", report="R"), END], []),
+        ([BEGIN, entry("hang"), *SHOT, entry("snapshot-failed", report="R"), END], []),
+        ([BEGIN, entry("started", pid=5), entry("hang"), entry("exited", pid=5, code=1)], [""]),
         ([BEGIN, entry("takeover-failed", None, why="x")], [""]),
         ([BEGIN, entry("started", pid=5), entry("started", pid=6, lost_before=2)], []),
     ],

@@ -1,4 +1,8 @@
-"""Is the journal complete? Each instance that was started has its end or its adoption. Pure."""
+"""Is the journal complete? Pure.
+
+Each instance that was started has its end or its adoption; each crash and each hang has one report, or one
+recorded reason why there is none.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +43,22 @@ class Timeline:
     _living: dict[str, int] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
     """Services that a killed monitor held, of which the next has not spoken yet."""
+    _faults: dict[str, str] = field(default_factory=dict)
+    """Crashes and hangs of which no snapshot was ordered yet, by service."""
+    _reports: dict[str, str] = field(default_factory=dict)
+    """Captures and analyses that have begun, by report: what is awaited of each."""
     _recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_AROUND))
 
     def forget(self) -> None:
         """Lines were lost to a full disk, or went by unseen: what runs is not known."""
         self._living.clear()
         self._lost.clear()
+        self._faults.clear()
+        self._reports.clear()
+
+    def unfinished(self) -> list[str]:
+        """Reports that have begun and have neither come nor failed."""
+        return [f"{report}: {awaited}" for report, awaited in self._reports.items()]
 
     def feed(self, entry: dict[str, Any]) -> None:
         """Take the next event."""
@@ -60,6 +74,7 @@ class Timeline:
             self._monitor_event(event, entry)
         else:
             self._service_event(event, entry["service"], entry)
+            self._report_event(event, entry["service"], entry)
 
     def breach(self, what: str, gap: str = "") -> None:
         """A rule was broken now."""
@@ -76,9 +91,15 @@ class Timeline:
             if entry["after_loss_of"] is None and self._living:
                 self.breach(f"a monitor starts, and does not know that one was lost; living: {self._living}")
             self._lost = set(self._living)
-        elif event == "monitor-ended" and self._living:
-            self.breach(f"a monitor has ended before its services: {self._living}")
+            self._faults.clear()
+            self._reports.clear()  # their helpers were the dead monitor's
+        elif event == "monitor-ended":
+            captures = [report for report in self.unfinished() if report.endswith("capture")]
+            if self._living or captures:
+                left = f"services {self._living}, captures {captures}"
+                self.breach(f"a monitor has ended before what it holds: {left}")
             self._living.clear()
+            self._reports.clear()
 
     def _service_event(self, event: str, service: str, entry: dict[str, Any]) -> None:
         pid = entry.get("pid")
@@ -94,10 +115,29 @@ class Timeline:
             # Who was killed between fork and its line in the journal was never told to have started.
             if before is not None and pid != before and event == "exited":
                 self.breach(f"{service}: pid {pid} ended, but {before} is the one that runs")
+            if event == "exited" and entry.get("code") is None and entry.get("signo") is None:
+                self.breach(f"{service}: how pid {pid} ended is not known")
             self._living.pop(service, None)
         else:
             return
         self._lost.discard(service)
+
+    def _report_event(self, event: str, service: str, entry: dict[str, Any]) -> None:
+        report = str(entry.get("report"))
+        match event:
+            case "crash" | "hang" if entry.get("captured") is not False and not entry.get("worker"):
+                self._faults[service] = event
+            case "snapshot":
+                self._faults.pop(service, None)
+                self._reports[report] = "capture"
+            case "report":
+                self._reports[report] = "analysis"
+            case "snapshot-failed" | "analysed" | "analysis-failed":
+                self._reports.pop(report, None)
+            case "exited" if service in self._faults:
+                self.breach(f"{service}: a {self._faults.pop(service)} has neither report nor reason")
+            case _:
+                return
 
 
 def _line(entry: dict[str, Any]) -> str:
