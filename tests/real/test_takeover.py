@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -88,6 +89,18 @@ def test_hups_in_a_storm_leave_one_monitor_one_service_and_all_of_its_output(gim
     assert not running.events("takeover-failed")
     assert witness.alarms(place) == []
     log = os.path.join(gimli.state_dir, "logs", "web.log")
+    assert witness.account_of(place, [log + ".1", log]) == []
+
+
+def test_a_foreground_monitor_ends_with_the_programs_status_whatever_came_before(gimli):
+    place = witness.prepare(os.path.join(gimli.directory, "witness"))
+    running = gimli.run("--restart", "never", command=tuple(witness.command(place)))
+    pid = running.wait_for("started")["pid"]
+    for _ in range(3):
+        upgrade(gimli, running)
+    os.kill(pid, signal.SIGUSR1)
+    assert running.wait() == witness.EXIT_AS_TOLD
+    log = os.path.join(gimli.state_dir, "logs", "app.log")
     assert witness.account_of(place, [log + ".1", log]) == []
 
 
@@ -293,21 +306,44 @@ def test_a_takeover_during_a_capture_keeps_the_capture(gimli, python):
     assert "snapshot-failed" not in told
 
 
+class Lines:
+    """Lines of a command, without a buffer that select does not see."""
+
+    def __init__(self, command: subprocess.Popen[str]) -> None:
+        assert command.stdout is not None
+        self._fd = command.stdout.fileno()
+        self._rest = b""
+
+    def wait_for(self, is_it: Callable[[str], bool]) -> str:
+        """The next line that is it; others are passed over."""
+        while True:
+            line, newline, rest = self._rest.partition(b"\n")
+            if not newline:
+                assert select.select([self._fd], [], [], PATIENCE_S)[0], "it says nothing"
+                data = os.read(self._fd, 65_536)
+                assert data, "it has ended"
+                self._rest += data
+                continue
+            self._rest = rest
+            if is_it(line.decode()):
+                return line.decode()
+
+
 def test_followers_hear_what_comes_after_the_takeover(gimli, python):
     running = gimli.up(table("web", python(TALKER)))
     running.wait_for("started")
     logs = gimli.popen("logs", "web", "-f", stdout=subprocess.PIPE)
     until(lambda: "up" in gimli.call("logs", "web").stdout, "it does not get up")
-    assert gimli.read_line(logs) == "up\n"
+    output = Lines(logs)
+    output.wait_for(lambda line: line == "up")
     told = gimli.popen("events", "-f", "--json", stdout=subprocess.PIPE)
-    while json.loads(gimli.read_line(told))["event"] != "started":
-        pass
+    events = Lines(told)
+    events.wait_for(lambda line: json.loads(line)["event"] == "started")
     upgrade(gimli, running)
     gimli.call("signal", "web", "USR1")
-    assert gimli.read_line(logs) == "called\n"
-    while (entry := json.loads(gimli.read_line(told)))["event"] != "sent":
-        pass
-    assert entry["signal"] == "SIGUSR1"
+    output.wait_for(lambda line: line == "called")
+    sent = events.wait_for(lambda line: json.loads(line)["event"] == "sent")
+    assert json.loads(sent)["signal"] == "SIGUSR1"
     gimli.call("down")
     assert logs.wait(PATIENCE_S) == 0
     assert told.wait(PATIENCE_S) == 0
