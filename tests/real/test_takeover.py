@@ -195,6 +195,7 @@ class Copy:
         ("monitor/main.py", "def main(:\n", "SyntaxError"),
         ("monitor/main.py", None, "No module named"),
         ("monitor/verify.py", "raise RuntimeError('half written')\n", "half written"),
+        ("monitor/config_file.py", "raise RuntimeError('half copied')\n", "half copied"),
         ("monitor/packing.py", "import os\nos._exit(3)\n", "exit 3"),
     ],
 )
