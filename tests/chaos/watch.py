@@ -134,6 +134,8 @@ class Watch:
         for line in lines:
             entry = journal.parse_line(line)
             if entry is not None:
+                if entry["event"] == "monitor-started" and self._is_full_lately():
+                    self.timeline.forget()  # the count of lost lines died with the monitor that had it
                 self.timeline.feed(entry)
             elif not self._is_full_lately():
                 self.timeline.breach(f"a line of the journal is none: {line[:100]!r}")
