@@ -34,6 +34,7 @@ _EVENTS = (
     *("report", "snapshot-failed", "analysed", "analysis-failed", "backoff", "failed", "output-lost"),
 )
 _TELL_S = 10.0
+_TAKEOVERS_IN_PEACE = 5
 _ALIKE = 15
 _SHOWN_MAX = 20
 
@@ -75,6 +76,7 @@ def _run(stage: Stage, seconds: float, seed: int, *, strict: bool) -> int:
             _storm(storm, watch, seconds)
             storm.calm()
             idle_percent = _idle_percent(stage, watch, min(5.0, max(2.0, seconds / 10)))
+            storm.take_over(_TAKEOVERS_IN_PEACE)
             after = _descriptors_at_rest(stage)
             if len(after) != len(before):
                 more, less = Counter(after) - Counter(before), Counter(before) - Counter(after)

@@ -78,6 +78,17 @@ class Storm:
         wait_for(lambda: not self._running_commands(), _COMMAND_S_MAX, "the commands do not end")
         wait_for(self._all_run, 60.0, f"not all services run: {service_states(stage)}")
 
+    def take_over(self, times: int) -> None:
+        """Takeovers one after the other, in peace."""
+        for _ in range(times):
+            before = self._watch.timeline.counts["takeover"]
+            self._send(signal.SIGHUP)
+            self._wait_for_takeover(before)
+
+    def _wait_for_takeover(self, before: int) -> None:
+        counts = self._watch.timeline.counts
+        wait_for(lambda: counts["takeover"] > before, 30.0, "a HUP led to no takeover")
+
     def end(self) -> None:
         """The last end."""
         self._end_by(lambda: self._send(signal.SIGTERM))
