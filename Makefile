@@ -13,7 +13,7 @@ PACKAGES := python3-venv gcc g++ libc6-dev gdb strace elfutils libc6-dbg logrota
 PACKAGES += tor redis-server haproxy nginx-light
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench install wheel package lib clean
+.PHONY: help demo test check bench chaos install wheel package lib clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -34,6 +34,11 @@ check: $(STAMPS)/venv ## Format, lint, types, layers
 
 bench: install ## Measure against the budgets (docs/benchmarks.md)
 	@$(BIN)/python bench/run.py
+
+# python -m tests.chaos --help has the rest. A seed that a run printed repeats it, as far as the kernel allows.
+SECONDS ?= 120
+chaos: install ## Crashes, kills, HUPs and full disks for SECONDS=120; SEED=N repeats
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 install: $(STAMPS)/install ## Build the wheel and install it into .venv
 

@@ -18,6 +18,7 @@ import hangs
 import output
 import pauses
 import services
+import takeovers
 from figures import Figure, load, table, this_machine
 from workbench import Effort, Unmeasurable, Workbench
 
@@ -31,6 +32,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "hangs": hangs.measure,
     "services": services.measure,
     "output": output.measure,
+    "takeovers": takeovers.measure,
 }
 
 

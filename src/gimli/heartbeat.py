@@ -156,8 +156,16 @@ class PageFile:
 
     def __init__(self, path: str, fd: int | None = None) -> None:
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.fd = os.open(path, flags, 0o600) if fd is None else fd
+        self.fd = _open(path) if fd is None else fd
+
+    def switch_to(self, fd: int | None) -> None:
+        """Be another file from now on: an open one, or the one that has the path.
+
+        Raises:
+            OSError: it cannot be made; all is as before.
+        """
+        before, self.fd = self.fd, _open(self.path) if fd is None else fd
+        os.close(before)
 
     def reset(self) -> None:
         """Make it the page of a program that has not started: nothing attached, nothing asked.
@@ -205,3 +213,7 @@ class PageFile:
 
     def _write(self, offset: int, layout: str, *fields: int) -> None:
         os.pwrite(self.fd, struct.pack(layout, *fields), offset)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 import pytest
+
 from tests.conftest import Running
 
 pytestmark = pytest.mark.real

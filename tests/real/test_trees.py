@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.conftest import COMMAND, PATIENCE_S
 
 from gimli import process
+from tests.conftest import COMMAND, PATIENCE_S
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

@@ -23,6 +23,8 @@ _COLOURS = {
     "killing": "red",
 }
 
+_HEADINGS = ("SERVICE", "STATE", "PID", "UP", "RESTARTS", "BEAT", "LAST REPORT")
+
 
 @click.command("ps")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, schema 1.")
@@ -55,20 +57,29 @@ def command(*, as_json: bool) -> None:
 
 
 def _table(services: list[dict[str, Any]]) -> Table:
+    rows = [_cells(service) for service in services]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("SERVICE", "STATE", "PID", "UP", "RESTARTS", "BEAT", "LAST REPORT"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "LAST REPORT")
-    for service in services:
-        table.add_row(
-            service["name"],
-            Text(_state(service), style=_COLOURS.get(_state(service), "")),
-            _or_dash(service["pid"]),
-            _age(service["uptime_s"]),
-            str(service["restarts"]),
-            _age(service["beat_age_s"]),
-            Text(_remark(service)),
-        )
+    for column, heading in enumerate(_HEADINGS[:-1]):
+        # A path in the remark is one long word: the other columns must not shrink for it.
+        width = max(len(heading), *(len(cells[column]) for cells in rows))
+        table.add_column(heading, no_wrap=True, min_width=width)
+    table.add_column(_HEADINGS[-1], overflow="fold")
+    for cells in rows:
+        name, state, *rest = cells
+        table.add_row(Text(name), Text(state, style=_COLOURS.get(state, "")), *map(Text, rest))
     return table
+
+
+def _cells(service: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        service["name"],
+        _state(service),
+        _or_dash(service["pid"]),
+        _age(service["uptime_s"]),
+        str(service["restarts"]),
+        _age(service["beat_age_s"]),
+        _remark(service),
+    )
 
 
 def _state(service: dict[str, Any]) -> str:

@@ -9,8 +9,14 @@ import os
 import sys
 
 if __name__ == "__main__":
-    sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if entry != here]
+    # This gimli, which is the monitor's, and not another one that is installed. For this import alone: what
+    # lies beside the package must not come before the standard library.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(here)))
+    import gimli  # noqa: F401 - from now on its parts are found where it is
+
+    del sys.path[0]
     from gimli.cli import launch
     from gimli.errors import GimliError, explain
     from gimli.value import plain

@@ -15,7 +15,7 @@ import struct
 import time
 
 from gimli import clock, heartbeat, process
-from gimli.monitor import leftovers, records
+from gimli.monitor import leftovers, nameless, records
 from gimli.monitor.output import Output
 from gimli.monitor.patience import Patience
 from gimli.monitor.spawn import Place
@@ -253,6 +253,14 @@ class Kernel:
     ) -> Patience:
         """What its late beats are granted; ``packed`` is from before a takeover."""
         return Patience.unpack(packed, loop, tell, look) if packed else Patience(loop, tell, look)
+
+    def reopen_nameless(self, pid: int, path: str) -> int | None:
+        """The file that had this path and has lost its name, as a process still holds it."""
+        return nameless.reopen(pid, path)
+
+    def is_nameless(self, fd: int) -> bool:
+        """Nobody can open this file by a name."""
+        return nameless.is_nameless(fd)
 
     def open_page(self, path: str, fd: int | None) -> heartbeat.PageFile:
         """A service's heartbeat page; ``fd`` is the open one after a takeover."""

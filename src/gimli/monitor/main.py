@@ -8,9 +8,14 @@ import os
 import sys
 
 from gimli.errors import GimliError, StoreError, explain
+from gimli.journal import Journal
 from gimli.monitor import config
-from gimli.monitor.runtime import Monitor
+from gimli.monitor.runtime import Monitor, journal_path
 from gimli.monitor.verify import verify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> int:
@@ -59,11 +64,22 @@ def _go_on(state_fd: int) -> int:
     except Exception:  # noqa: BLE001 - it was verified; whatever it is, the services are worth more
         import traceback  # noqa: PLC0415 - 9 ms and 1 MB that a monitor without bugs never needs
 
-        # The last line of defence: what cannot be taken over is adopted, as after a kill -9.
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        monitor = Monitor(told)
-        monitor.journal.record("internal-error", traceback=traceback.format_exc())
+        _begin_afresh(told, traceback.format_exc())
     return _run(monitor)
+
+
+def _begin_afresh(told: config.Monitor, why: str) -> NoReturn:
+    """The last line of defence: what cannot be taken over is adopted, as after a kill -9.
+
+    By one more execve, because the fallen monitor's sockets and its epoll close their descriptors when they
+    are collected, and those numbers would be its successor's by then.
+    """
+    Journal(journal_path(told)).record("internal-error", traceback=why)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    config_fd = os.memfd_create("gimli-config", 0)
+    os.write(config_fd, config.pack(told))
+    command = (*told.monitor_command, str(config_fd), "-1")
+    os.execv(command[0], command)
 
 
 def _run(monitor: Monitor) -> int:

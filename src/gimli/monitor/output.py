@@ -70,6 +70,7 @@ class Output:
         self.fifo_path = fifo_path
         self.file = OutputFile(log.file, log.cap_bytes, keep=log.keep, about_to=self._about_to)
         self.followers: list[Callable[[bytes], None]] = []
+        self._owner = owner
         self._log = log
         self._tell = tell
         self._after = after
@@ -114,6 +115,17 @@ class Output:
         self.drain()
         if self._memory.is_holding:
             self._release()
+
+    def switch_to(self, fd: int | None) -> None:
+        """Read another FIFO from now on: an open one, or the one that has the path.
+
+        Raises:
+            OSError: it cannot be made; all is as before.
+        """
+        opened = _open_fifo(self.fifo_path, self._owner) if fd is None else fd
+        self.drain()
+        os.close(self.fd)
+        self.fd = opened
 
     def close(self) -> None:
         """Write what is held, close the file and the FIFO, and remove it."""

@@ -91,8 +91,7 @@ class Monitor:
         else:
             self._lock_fd, self._lost_pid = _lock(lock_path, told.instance)
         self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
-        journal_path = os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl")
-        self.journal = Journal(journal_path, cap_bytes=told.journal_bytes // 2)
+        self.journal = Journal(journal_path(told), cap_bytes=told.journal_bytes // 2)
         self.evidence = Evidence(
             self.loop, self.journal, told.capture_command, told.analysis_command, told.quota
         )
@@ -424,6 +423,11 @@ class Monitor:
             os.rmdir(self.told.instance_dir)
         except OSError:
             return  # something else lives there; not ours to remove
+
+
+def journal_path(told: config.Monitor) -> str:
+    """Where the monitor of this configuration writes what happens."""
+    return os.path.join(told.state_dir, "journal", f"{told.instance}.jsonl")
 
 
 def _complaint(wrong: str) -> str:

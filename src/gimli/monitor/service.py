@@ -183,10 +183,36 @@ class Supervised:
         self._spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped, leader=leader)
         self._started_ns = self._kernel.started_ns(found)
         self._memory = watchdog.Memory(self._kernel.now_ns())
+        self._take_nameless_files(found.pid)
         self._site.loop.watch(pidfd, self._exited)
         self.signs.adopted(found.pid, leader or found.pid)
         self.handle(events.Adopted(found.pid))
         self.look_at_page()
+
+    def _take_nameless_files(self, pid: int) -> None:
+        """Where the runtime directory was cleaned, what has the names is not what the process holds."""
+        if (fd := self._kernel.reopen_nameless(pid, self.page.path)) is not None:
+            self.page.switch_to(fd)
+        if self.output and (fd := self._kernel.reopen_nameless(pid, self.output.fifo_path)) is not None:
+            self._switch_output(self.output, fd)
+
+    def _take_named_files(self) -> None:
+        """The next instance, and the next monitor, find each other by names.
+
+        Raises:
+            OSError: a file cannot be made.
+        """
+        if self._kernel.is_nameless(self.page.fd):
+            self.page.switch_to(None)
+        if self.output and self._kernel.is_nameless(self.output.fd):
+            self._switch_output(self.output, None)
+
+    def _switch_output(self, output: Output, fd: int | None) -> None:
+        self._site.loop.forget(output.fd)
+        try:
+            output.switch_to(fd)
+        finally:
+            self._site.loop.watch(output.fd, output.drain)
 
     def start(self) -> None:
         """It is wanted up. Where a copy may still run, that is looked at once more."""
@@ -433,8 +459,7 @@ class Supervised:
         if why:
             self._kernel.collect(spawned)
             self._collected()
-            self._kernel.write_down(self._record_path)
-            self.handle(machine.judge_spawn_failure(self.child, why))
+            self._handle_end(machine.judge_spawn_failure(self.child, why))
             return
         self.handle(machine.judge_exec(spawned.pid, says_ready=self.signs.says_ready))
         self.signs.executed()
@@ -488,16 +513,21 @@ class Supervised:
     def _tree_ended(self) -> None:
         """Nothing is left. Without a status, it was the instance of a monitor that is dead."""
         status, self._ended_with = self._ended_with, None
-        self._kernel.write_down(self._record_path)
         self._down_since_ns = self._kernel.now_ns()
         if self.output:
             self.output.drain()
         if status is not None:
             is_ordered = self._autopsy.is_ordered(status.signo)
-            self.handle(machine.judge_end(self.child, status, ordered=is_ordered))
+            self._handle_end(machine.judge_end(self.child, status, ordered=is_ordered))
         elif self.start_waits:
             self.start_waits = False
             self.handle(events.StartWanted())
+
+    def _handle_end(self, end: events.Event) -> None:
+        """The journal has it before the record says down: killed in between, it is told twice and not never."""
+        self.handle(end)
+        if not self._spawned:
+            self._kernel.write_down(self._record_path)
 
     def _collected(self) -> None:
         """Forget the process that has ended."""
@@ -598,6 +628,7 @@ class Supervised:
         self._started_ns = self._kernel.now_ns()
         self._memory = watchdog.Memory(self._started_ns)
         try:
+            self._take_named_files()
             self.page.reset()
             around = spawn.Surroundings(
                 self.page.fd,
