@@ -524,7 +524,7 @@ class Supervised:
             self.handle(events.StartWanted())
 
     def _handle_end(self, end: events.Event) -> None:
-        """The journal has it before the record says down: killed in between, it is told twice and not never."""
+        """The journal has it before the record says down: a kill in between tells it twice."""
         self.handle(end)
         if not self._spawned:
             self._kernel.write_down(self._record_path)
