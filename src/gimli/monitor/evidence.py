@@ -61,7 +61,7 @@ class Capture:
         self._listener = listener
         self._released = False
         self._failed = False
-        self.helper = Helper(evidence.loop, self._told, self.ended)
+        self.helper = evidence.new_helper(evidence.loop, self._told, self.ended)
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know."""
@@ -116,7 +116,7 @@ class Analysis:
         self.job = job
         self._evidence = evidence
         self._listener = listener
-        self.helper = Helper(evidence.loop, self._told, self._ended)
+        self.helper = evidence.new_helper(evidence.loop, self._told, self._ended)
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know; ``helper`` is None while it waits."""
@@ -149,6 +149,7 @@ class Evidence:
         journal: where it is told how they go.
         capture_command: starts a capture helper.
         analysis_command: starts an analysis helper; empty where no library for it is installed.
+        new_helper: makes what holds a helper process; the simulator has one of its own.
     """
 
     def __init__(
@@ -157,8 +158,10 @@ class Evidence:
         journal: Journal,
         capture_command: tuple[str, ...],
         analysis_command: tuple[str, ...],
+        new_helper: type[Helper] = Helper,
     ) -> None:
         self.loop = loop
+        self.new_helper = new_helper
         self.captures: set[Capture] = set()
         self.analyses: set[Analysis] = set()
         self._journal = journal

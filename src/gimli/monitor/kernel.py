@@ -16,6 +16,9 @@ import time
 from gimli import clock, heartbeat, process
 from gimli.monitor import records
 from gimli.monitor.output import Output
+from gimli.monitor.request import capture_request
+from gimli.monitor.signals import describe_sender
+from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 
 TYPE_CHECKING = False
@@ -92,6 +95,10 @@ class Kernel:
     def identify(self, pid: int) -> ProcessId | None:
         """The process that has this pid now, unless it has ended."""
         return None if process.state_of(pid) in {"Z", "X"} else process.identify(pid)
+
+    belongs_to = staticmethod(process.belongs_to)
+    describe_sender = staticmethod(describe_sender)
+    capture_request = staticmethod(capture_request)
 
     def started_ns(self, living: ProcessId) -> int:
         """When a process was started, on CLOCK_MONOTONIC."""
@@ -174,7 +181,14 @@ class Kernel:
         """Close a descriptor."""
         os.close(fd)
 
+    def set_inheritable(self, fds: list[int], *, inheritable: bool) -> None:
+        """Let descriptors pass an execve, or close them there."""
+        for fd in fds:
+            os.set_inheritable(fd, inheritable)
+
     # Files of a service.
+
+    remove = staticmethod(unlink_if_there)
 
     def open_page(self, path: str, fd: int | None) -> heartbeat.PageFile:
         """A service's heartbeat page; ``fd`` is the open one after a takeover."""

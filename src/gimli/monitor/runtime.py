@@ -26,7 +26,7 @@ from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.requests import Requests
 from gimli.monitor.service import Site
-from gimli.monitor.signals import Received, SignalReader, describe_sender
+from gimli.monitor.signals import Received, SignalReader
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.monitor.supervision import Supervision
@@ -95,8 +95,9 @@ class Monitor:
         control_path = os.path.join(told.instance_dir, CONTROL_NAME)
         self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
         self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
+        self._kernel = Kernel(load_spawner())
         site = Site(
-            Kernel(load_spawner()),
+            self._kernel,
             self.loop,
             self.journal,
             self.evidence,
@@ -131,11 +132,19 @@ class Monitor:
             The exit status: of ``gimli run``, the program's own; of ``gimli up``, 0.
         """
         if not self.takeovers:
-            instance, lost = self.told.instance, self._lost_pid
-            self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
-            self.supervision.begin()
+            self.begin()
         while not self.supervision.is_over():
-            self._run_once()
+            self.run_once()
+        return self.end()
+
+    def begin(self) -> None:
+        """What the first image does first."""
+        instance, lost = self.told.instance, self._lost_pid
+        self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
+        self.supervision.begin()
+
+    def end(self) -> int:
+        """Nothing is left to hold: say so, and let go of everything. The exit status."""
         status = self.supervision.exit_status()
         self.journal.record("monitor-ended", pid=os.getpid(), status=status)
         self._close()
@@ -214,7 +223,7 @@ class Monitor:
             "started": self.started,
             "takeovers": self.takeovers,
             "wished_again": wished_again,
-            "handed_ns": clock.monotonic_ns(),
+            "handed_ns": self.loop.now_ns(),
             "lock_fd": self._lock_fd,
             "bell_fd": self._bell.fileno(),
             "control": self._control.pack(),
@@ -236,24 +245,23 @@ class Monitor:
 
     def _restore(self, packed: dict[str, Any]) -> None:
         """Everything stands: go on with what the image before has begun."""
-        for fd in self._inherited():
-            os.set_inheritable(fd, False)
+        self._kernel.set_inheritable(self._inherited(), inheritable=False)
         self.takeovers += 1
         self.journal.restore(packed["journal"])
         nobody = Snapshots(self.evidence, lambda _: None, lambda: None)
         listeners = {name: service.snapshots for name, service in self.services.items()}
         self.evidence.restore(packed["evidence"], listeners, nobody)
         for connection in self._control.restore(packed["control"]["connections"]):
-            os.set_inheritable(connection.fileno(), False)
+            self._kernel.set_inheritable([connection.fileno()], inheritable=False)
             self.requests.restore(connection)
-        took_ms = (clock.monotonic_ns() - packed["handed_ns"]) / 1e6
+        took_ms = (self.loop.now_ns() - packed["handed_ns"]) / 1e6
         self.journal.record("takeover", pid=os.getpid(), takeovers=self.takeovers, took_ms=round(took_ms, 3))
         self.supervision.resume()
         self.requests.changed()
         if packed["wished_again"]:
             self.takeover.wish()
 
-    def _run_once(self) -> None:
+    def run_once(self) -> None:
         """One round of the loop; the last line of defence against a bug of ours.
 
         A monitor that falls leaves its services unwatched, so it records the bug and goes on; one that
@@ -291,7 +299,7 @@ class Monitor:
             service.beat_by_signal()
             return
         name = process.signal_name(received.signo)
-        self.journal.record("signal", signal=name, sender=describe_sender(received))
+        self.journal.record("signal", signal=name, sender=self._kernel.describe_sender(received))
         if received.signo == signal.SIGUSR2 and service:
             service.crash_signalled()
         elif received.signo in _ENDING:

@@ -12,10 +12,8 @@ from collections import deque
 from gimli import heartbeat, process
 from gimli.monitor import actions, adoption, events, machine, packing, spawn, watchdog
 from gimli.monitor.child import Child, State
-from gimli.monitor.request import capture_request
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
-from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 from gimli.status import ServiceStatus
 from gimli.value import plain, replace, value
@@ -238,7 +236,7 @@ class Supervised:
         assert self._spawned is not None
         if crash.pid == self._spawned.pid:
             self.handle(events.CrashReported(crash))
-        elif process.belongs_to(crash.pid, self._spawned.pid):
+        elif self._kernel.belongs_to(crash.pid, self._spawned.pid):
             self.handle(events.WorkerCrashed(crash))
         else:
             self._tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
@@ -319,7 +317,7 @@ class Supervised:
             self.output.close()
         self.page.close()
         for path in (self.page.path, self._record_path):
-            unlink_if_there(path)
+            self._kernel.remove(path)
 
     def _output_lost(self) -> None:
         self._tell(
@@ -499,7 +497,7 @@ class Supervised:
     def _request(self, reason: str, pid: int, **what: Any) -> dict[str, Any]:
         if self.output:
             self.output.drain()
-        return capture_request(
+        return self._kernel.capture_request(
             self.config,
             self.child,
             state_dir=self._site.state_dir,
