@@ -379,6 +379,7 @@ class Supervised:
 
     def _give_up_on(self, spawned: Spawned) -> None:
         if self._spawned is spawned:
+            self._record_end()
             self._ended(ExitStatus())
 
     def _ended(self, status: ExitStatus) -> None:
@@ -391,7 +392,6 @@ class Supervised:
         self._site.loop.forget(self._spawned.pidfd)
         self._kernel.close(self._spawned.pidfd)
         self._spawned = None
-        self._kernel.write_down(self._record_path)
         self._down_since_ns = self._kernel.now_ns()
         if self.output:
             self.output.drain()
@@ -411,6 +411,12 @@ class Supervised:
         match order:
             case actions.Spawn():
                 self._spawn()
+        self._record_end()
+
+    def _record_end(self) -> None:
+        """After the journal: a monitor that is killed in between leaves it to the next one to tell."""
+        if self._spawned is None:
+            self._kernel.write_down(self._record_path)
             case actions.Signal(signo=signo, because=because, group=group):
                 self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because=because)
                 self._kill(signo, group=group)
