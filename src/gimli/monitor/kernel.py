@@ -7,6 +7,7 @@ between any two of them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -92,9 +93,20 @@ class Kernel:
         """Record that the service does not run."""
         records.write_down(path)
 
+    def write_running(self, path: str, found: ProcessId) -> None:
+        """Record that a service runs, which nobody's record says."""
+        records.write_running(path, found, self.boot_id)
+
     def identify(self, pid: int) -> ProcessId | None:
-        """The process that has this pid now, unless it has ended."""
-        return None if process.state_of(pid) in {"Z", "X"} else process.identify(pid)
+        """The process that has this pid now, unless it has ended.
+
+        Raises:
+            OSError: there is one, and it cannot be told who.
+        """
+        found = process.identify(pid)
+        if found is None:
+            _check_that_nobody_is(pid)
+        return None if process.state_of(pid) in {"Z", "X"} else found
 
     belongs_to = staticmethod(process.belongs_to)
     describe_sender = staticmethod(describe_sender)
@@ -117,13 +129,22 @@ class Kernel:
         return found
 
     def pidfd_of(self, wanted: ProcessId) -> int | None:
-        """A pidfd of exactly this process; None when it has ended."""
+        """A pidfd of exactly this process; None when it has ended.
+
+        Raises:
+            OSError: it cannot be told whether it has: no descriptor, or no memory, is left.
+        """
         try:
             pidfd = os.pidfd_open(wanted.pid)
-        except OSError:
+        except ProcessLookupError:
             return None
-        # The descriptor names one process for ever; so its start is looked at after it was opened.
-        if self.identify(wanted.pid) == wanted:
+        try:
+            # The descriptor names one process for ever; so its start is looked at after it was opened.
+            is_it = self.identify(wanted.pid) == wanted
+        except OSError:
+            os.close(pidfd)
+            raise
+        if is_it:
             return pidfd
         os.close(pidfd)
         return None
@@ -213,6 +234,21 @@ def _reaped_status(pidfd: int) -> int | None:
     (mask,) = struct.unpack_from("<Q", info)
     (exit_code,) = struct.unpack_from("<i", info, _PIDFD_EXIT_CODE_OFFSET)
     return int(exit_code) if mask & _PIDFD_INFO_EXIT else None
+
+
+def _check_that_nobody_is(pid: int) -> None:
+    """That /proc shows no process may also mean that it could not be read.
+
+    Raises:
+        OSError: there is a process.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        pass
+    raise OSError(errno.EIO, f"/proc/{pid} cannot be read")
 
 
 def _read_text(path: str) -> str:

@@ -12,6 +12,7 @@ from collections import deque
 from gimli import heartbeat, process
 from gimli.monitor import actions, adoption, events, machine, packing, spawn, watchdog
 from gimli.monitor.child import Child, State
+from gimli.monitor.config import Log
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
 from gimli.process import ExitStatus
@@ -99,7 +100,16 @@ class Supervised:
         fds = packed["fds"] if packed else {}
         page_path = os.path.join(site.instance_dir, f"{config.name}.page")
         self.page = self._kernel.open_page(page_path, fds.get("page"))
-        self.output = self._open_output(fds.get("output")) if config.log.file is not None else None
+        self._log = config.log
+        self.output: Output | None = None
+        if packed and config.log.file is None:
+            self._log = Log(**packed["log"])  # the program that runs writes there; the next inherits
+        if "output" in fds or not packed:  # else it is opened for the next program, which can wait
+            try:
+                self._open_output(fds.get("output"))
+            except OSError:
+                self.page.close()
+                raise
         if packed:
             self._restore(packed)
 
@@ -112,24 +122,32 @@ class Supervised:
             marked: processes that may be instances, by service; from ``Kernel.marked``.
         """
         record = self._kernel.read_record(self._record_path)
-        living = self._kernel.identify(record.process.pid) if record.process else None
-        verdict = adoption.judge(
-            record, self._kernel.boot_id, living, marked.get(self.config.name, ()), self._record_path
-        )
+        pidfd = None
+        try:
+            living = self._kernel.identify(record.process.pid) if record.process else None
+            verdict = adoption.judge(
+                record, self._kernel.boot_id, living, marked.get(self.config.name, ()), self._record_path
+            )
+            if isinstance(verdict, adoption.Adopt):
+                pidfd = self._kernel.pidfd_of(verdict.process)
+        except OSError as error:
+            # No descriptor, no memory: that says nothing of the process, which may live.
+            verdict = adoption.Refuse(f"cannot see whether it runs: {error.strerror}; then: gimli start")
         self.is_uncertain = isinstance(verdict, adoption.Refuse)
         match verdict:
+            case adoption.Adopt(process=found) if pidfd is not None:
+                if record.process != found:
+                    self._kernel.write_running(self._record_path, found)
+                self._adopt(found, pidfd)
             case adoption.Adopt(process=found):
-                self._adopt(found)
+                self._tell("ended-unseen", pid=found.pid, why="it has ended this instant")
             case adoption.Refuse(why=why):
                 self.handle(events.AdoptionRefused(why))
             case adoption.Start(because=because):
                 if record.process:
                     self._tell("ended-unseen", pid=record.process.pid, why=because)
 
-    def _adopt(self, found: ProcessId) -> None:
-        pidfd = self._kernel.pidfd_of(found)
-        if pidfd is None:
-            return  # it has ended this instant
+    def _adopt(self, found: ProcessId, pidfd: int) -> None:
         self._spawned = Spawned(found.pid, pidfd, -1, adopted=True)
         self._started_ns = self._kernel.started_ns(found)
         self._memory = watchdog.Memory(self._kernel.now_ns())
@@ -149,6 +167,7 @@ class Supervised:
         assert not self._events, "in the middle of an event"
         return {
             "config": plain(self.config),
+            "log": plain(self._log),
             "child": packing.pack_child(self.child),
             "spawned": plain(self._spawned),
             "memory": plain(self._memory),
@@ -302,27 +321,35 @@ class Supervised:
         if self.output:
             self.output.file.reopen()
 
-    def _open_output(self, fd: int | None) -> Output:
+    def _open_output(self, fd: int | None = None) -> None:
+        if self._log.file is None:
+            return
         fifo_path = os.path.join(self._site.instance_dir, f"{self.config.name}.out")
-        output = self._kernel.open_output(fifo_path, self.config.log, fd, self._output_lost)
-        self._site.loop.watch(output.fd, output.drain)
-        return output
+        self.output = self._kernel.open_output(fifo_path, self._log, fd, self._output_lost)
+        self._site.loop.watch(self.output.fd, self.output.drain)
 
     def close(self) -> None:
-        """Release everything, and take the service's files out of the runtime directory."""
+        """Release everything, and take the service's files out of the runtime directory.
+
+        A record that leaves it open whether a copy runs stays: it is all that holds the next monitor off.
+        """
         for deadline in self._timers.values():
             deadline.cancel()
+        self._close_output()
+        self.page.close()
+        for path in () if self.is_uncertain else (self.page.path, self._record_path):
+            self._kernel.remove(path)
+
+    def _close_output(self) -> None:
         if self.output:
             self._site.loop.forget(self.output.fd)
             self.output.close()
-        self.page.close()
-        for path in (self.page.path, self._record_path):
-            self._kernel.remove(path)
+            self.output = None
 
     def _output_lost(self) -> None:
         self._tell(
             "output-lost",
-            what=f"cannot write {self.config.log.file}",
+            what=f"cannot write {self._log.file}",
             why="the disk is full, or it cannot be opened",
             fix="the program goes on; what it writes is lost until there is room (df, ls -l)",
         )
@@ -352,6 +379,7 @@ class Supervised:
             self._kernel.collect(spawned.pidfd)
             self._collected()
             self.handle(machine.judge_spawn_failure(self.child, why))
+            self._record_end()
             return
         self.handle(events.Executed(spawned.pid))
         self.look_at_page()
@@ -379,12 +407,17 @@ class Supervised:
 
     def _give_up_on(self, spawned: Spawned) -> None:
         if self._spawned is spawned:
-            self._record_end()
             self._ended(ExitStatus())
 
     def _ended(self, status: ExitStatus) -> None:
         self._collected()
         self.handle(machine.judge_end(self.child, status))
+        self._record_end()
+
+    def _record_end(self) -> None:
+        """After the journal: a monitor that is killed in between leaves it to the next one to tell."""
+        if self._spawned is None:
+            self._kernel.write_down(self._record_path)
 
     def _collected(self) -> None:
         """Forget the process that has ended."""
@@ -411,12 +444,6 @@ class Supervised:
         match order:
             case actions.Spawn():
                 self._spawn()
-        self._record_end()
-
-    def _record_end(self) -> None:
-        """After the journal: a monitor that is killed in between leaves it to the next one to tell."""
-        if self._spawned is None:
-            self._kernel.write_down(self._record_path)
             case actions.Signal(signo=signo, because=because, group=group):
                 self._tell("sent", signal=process.signal_name(signo), pid=self.pid, because=because)
                 self._kill(signo, group=group)
@@ -462,14 +489,15 @@ class Supervised:
         self._asked_by_signal = False
         self._started_ns = self._kernel.now_ns()
         self._memory = watchdog.Memory(self._started_ns)
-        around = spawn.Surroundings(
-            self.page.fd,
-            self.output.fifo_path if self.output else None,
-            self._site.bell_path,
-            self._site.library,
-            self._site.descriptors,
-        )
         try:
+            self._settle_output()
+            around = spawn.Surroundings(
+                self.page.fd,
+                self.output.fifo_path if self.output else None,
+                self._site.bell_path,
+                self._site.library,
+                self._site.descriptors,
+            )
             self.page.reset()
             self._spawned = self._kernel.spawn(self.config, around, self._record_path)
         except OSError as error:
@@ -477,6 +505,18 @@ class Supervised:
             self._events.append(machine.judge_spawn_failure(self.child, why))
             return
         self._watch_process(self._spawned)
+
+    def _settle_output(self) -> None:
+        """Where the output goes may have changed by a takeover, while the program before wrote on.
+
+        Raises:
+            OSError: there is no room for a FIFO.
+        """
+        self._log = self.config.log
+        if self._log.file is None:
+            self._close_output()
+        elif self.output is None:
+            self._open_output()
 
     def _watch_process(self, spawned: Spawned) -> None:
         if spawned.exec_fd >= 0:
