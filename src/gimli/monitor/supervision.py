@@ -74,10 +74,12 @@ class Supervision:
     def shut_down(self, because: str) -> None:
         """Stop every service. Asked a second time: without waiting for the stop intervals."""
         self._is_hasty = self.is_ending
-        event = events.StopExpired() if self._is_hasty else events.StopWanted(because)
         self.is_ending = True
         for service in tuple(self.services.values()):
-            service.handle(event)
+            # Each time: had one failed the first time, those after it were not asked.
+            service.handle(events.StopWanted(because))
+            if self._is_hasty:
+                service.handle(events.StopExpired())
 
     def is_over(self) -> bool:
         """Nothing is left to hold. Asked after every round: it must not look at many services then."""
@@ -124,7 +126,14 @@ class Supervision:
             self._add(wanted.pop(before.name, before), item)
         self._added = list(wanted)
         for made in wanted.values():
-            self._add(made)
+            try:
+                self._add(made)
+            except OSError as error:
+                # Whatever ends the new image now would end the watch over all the others.
+                self._added.remove(made.name)
+                why = f"cannot hold it: {error.strerror}; mend that, then: gimli upgrade"
+                self._site.journal.record("failed", made.name, because=why)
+        self._returned = {made.name for made in self._told.services} & set(packed["retired"])
         self._retired = self.services.keys() - {made.name for made in self._told.services}
 
     def resume(self) -> None:
@@ -135,6 +144,7 @@ class Supervision:
             service.resume()
         for name in self._added:
             self.services[name].find_survivor({})
+        for name in (*self._added, *sorted(self._returned)):
             if self.services[name].config.autostart and not self.is_ending:
                 self.services[name].start()
 
@@ -147,7 +157,11 @@ class Supervision:
         """The dead monitor held a service of another name: it must not run on with nobody to watch it."""
         log = config.Log(os.path.join(self._told.state_dir, "logs", f"{name}.log"))
         made = config.Service(name, ("?",), log, autostart=False)
-        service = Supervised(made, self._site, self._changed)
+        try:
+            service = Supervised(made, self._site, self._changed)
+        except OSError as error:
+            self._site.journal.record("adoption-refused", name, why=f"cannot hold it: {error.strerror}")
+            return
         service.find_survivor(marked)
         if service.pid is None:
             service.close()
