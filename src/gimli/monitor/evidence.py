@@ -198,6 +198,11 @@ class Evidence:
         except OSError as error:
             capture.ended(f"it cannot be started: {error.strerror}")
 
+    def refuse(self, request: dict[str, Any], why: str) -> None:
+        """There will be no capture; say so."""
+        job = Job(request["service"], request["id"], request["reason"], request["pid"])
+        self.tell("snapshot-failed", job, what="the capture", why=why)
+
     def analyse(self, job: Job, listener: Listener) -> None:
         """Analyse a stored report, now or when others are done."""
         if not self._analysis_command:
