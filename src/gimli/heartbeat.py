@@ -195,4 +195,11 @@ class PageFile:
         os.close(self.fd)
 
     def _write(self, offset: int, layout: str, *fields: int) -> None:
-        os.pwrite(self.fd, struct.pack(layout, *fields), offset)
+        """Best effort: a program may cut its page off, and the disk be full; the loss is the program's."""
+        try:
+            self._put(struct.pack(layout, *fields), offset)
+        except OSError:
+            return
+
+    def _put(self, data: bytes, offset: int) -> None:
+        os.pwrite(self.fd, data, offset)
