@@ -171,8 +171,10 @@ class Invariants:
         """When the last monitor has ended in order."""
         computer = self._computer
         self._note_refusals()
+        named = {made.name for made in computer.told.services}
         for service, count in computer.mains.items():
-            if count and service not in self.refused:
+            is_found = service not in self.damaged or service in named
+            if count and is_found and service not in self.refused:
                 raise Violated(f"{service} runs on after the end of its monitor")
         for program in computer.ended_mains:
             if program.service not in self.refused | self.damaged:

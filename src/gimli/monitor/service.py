@@ -81,7 +81,7 @@ class Supervised:
     ) -> None:
         self.config = config
         self.child = Child(config.policy)
-        self.snapshots = Snapshots(site.evidence, self._released, lambda: on_change(self))
+        self.snapshots = Snapshots(site.evidence, self._released, self._snapshot_news)
         self._site = site
         self._kernel = site.kernel
         self._on_change = on_change
@@ -132,7 +132,8 @@ class Supervised:
                 pidfd = self._kernel.pidfd_of(verdict.process)
         except OSError as error:
             # No descriptor, no memory: that says nothing of the process, which may live.
-            verdict = adoption.Refuse(f"cannot see whether it runs: {error.strerror}; then: gimli start")
+            why = f"a copy may still run, it cannot be seen: {error.strerror}"
+            verdict = adoption.Refuse(f"{why}; then, once more: gimli start {self.config.name}")
         self.is_uncertain = isinstance(verdict, adoption.Refuse)
         match verdict:
             case adoption.Adopt(process=found) if pidfd is not None:
@@ -263,8 +264,8 @@ class Supervised:
 
     def stopped_itself(self) -> None:
         """The original library's crash protocol: USR2 to the monitor, then STOP to itself."""
-        if not self._spawned or not self._asked_by_signal:
-            return
+        if not self._spawned or not self._asked_by_signal or self._spawned.exec_fd >= 0:
+            return  # a monitor that was late hears of its signal first: once more when its exec is known
         if not self._kernel.is_stopped_child(self._spawned.pidfd):
             return
         self._asked_by_signal = False
@@ -383,6 +384,7 @@ class Supervised:
             return
         self.handle(events.Executed(spawned.pid))
         self.look_at_page()
+        self.stopped_itself()
 
     def _exited(self, what: int = 0) -> None:
         assert self._spawned is not None
@@ -437,6 +439,10 @@ class Supervised:
         if self.child.reason == "crash" and self.page.read().library == heartbeat.LIBRARY_NONE:
             self._kill(process.Signals.SIGCONT)
         self.handle(machine.judge_release(self.child))
+
+    def _snapshot_news(self) -> None:
+        if not self._events:  # in the middle of one its end tells; who is told may close this service
+            self._on_change(self)
 
     # Orders out.
 

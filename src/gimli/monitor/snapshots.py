@@ -38,6 +38,11 @@ class Snapshots:
         self._pids: set[int] = set()
         self._waiting: list[dict[str, Any]] = []
 
+    @property
+    def is_idle(self) -> bool:
+        """None is under way, none waits."""
+        return not self._pids
+
     def take(self, request: dict[str, Any]) -> None:
         """Take the snapshot that ``request`` describes, now or after the one under way."""
         if request["pid"] in self._pids:

@@ -142,8 +142,9 @@ class Supervision:
             if service.config.name in self._retired:
                 service.retire()
             service.resume()
+        marked = self._site.kernel.marked(self._site.bell_path) if self._added else {}
         for name in self._added:
-            self.services[name].find_survivor({})
+            self.services[name].find_survivor(marked)
         for name in (*self._added, *sorted(self._returned)):
             if self.services[name].config.autostart and not self.is_ending:
                 self.services[name].start()
@@ -175,7 +176,8 @@ class Supervision:
         if self._is_hasty and service.child.state is State.STOPPING:
             service.handle(events.StopExpired())  # it was captured when haste was asked for
         name = service.config.name
-        if name in self._retired and name in self.services and service.child.state not in LIVE:
+        is_over = service.child.state not in LIVE and service.snapshots.is_idle
+        if name in self._retired and name in self.services and is_over:
             self._retired.discard(name)
             del self.services[name]
             service.close()
