@@ -13,7 +13,7 @@ PACKAGES := python3-venv gcc g++ libc6-dev gdb strace elfutils libc6-dbg logrota
 PACKAGES += tor redis-server haproxy nginx-light
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos install wheel package lib clean
+.PHONY: help demo test soak check bench chaos install wheel package lib clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -24,6 +24,10 @@ demo: install ## See three real programs go down, and why (about a minute)
 
 test: install ## Run every test
 	@$(BIN)/pytest -q
+
+soak: install ## Twenty million events against the monitor in simulation (docs/simulation.md); SEED=N begins elsewhere
+	@GIMLI_SIMULATION_EVENTS=20000000 GIMLI_SIMULATION_SEED=$(or $(SEED),100000) \
+		$(BIN)/pytest -q -s tests/simulation -k invariants
 
 check: $(STAMPS)/venv ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

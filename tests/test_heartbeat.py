@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import stat
 import struct
 
@@ -152,3 +153,16 @@ def test_a_link_in_the_place_of_the_page_is_refused(tmp_path):
 def test_ticks_stay_in_their_31_bits(page):
     page.set_running(2**31, 1)
     assert page.read().ticks == 0
+
+
+def test_a_full_disk_and_a_page_cut_off_do_not_keep_the_monitor_from_its_work(page):
+    """What a program loses by that is its own: the order to end it must still be carried out."""
+    os.ftruncate(page.fd, 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        page.die_at_once()
+        page.set_running(1, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not page.read().intact

@@ -93,7 +93,7 @@ class Journal:
 
     def restore(self, packed: dict[str, Any]) -> None:
         """Go on where the image before has stopped."""
-        self.lost = packed["lost"]
+        self.lost += packed["lost"]
         self._recent.extendleft(reversed(packed["recent"]))
 
     def reopen(self) -> None:

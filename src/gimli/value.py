@@ -58,8 +58,13 @@ def fields_of(instance: object) -> dict[str, Any]:
     return {name: getattr(instance, name) for name in type(instance).__match_args__}  # type: ignore[attr-defined]  # set by @value
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def plain(item: Any) -> Any:
     """A value, and the values, enums and tuples in it, as JSON has them."""
+    if type(item) in _PLAIN:
+        return item
     if hasattr(type(item), "__match_args__"):
         return {name: plain(part) for name, part in fields_of(item).items()}
     if isinstance(item, (tuple, list)):

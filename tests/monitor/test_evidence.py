@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from typing import Any
 
@@ -171,3 +172,23 @@ def test_a_helper_is_started_with_no_signal_blocked():
     while not ends:
         loop.run_once()
     assert (messages, ends) == ([{"blocked": 0}], [""])
+
+
+@pytest.mark.parametrize("left", range(5))
+def test_a_helper_that_cannot_be_started_for_want_of_descriptors_leaves_nothing(left):
+    """At whichever of its descriptors they ran out: none stays open, and no child is left."""
+    before = set(os.listdir("/proc/self/fd"))
+    loop = Loop()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, limit[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            Helper(loop, lambda _: None, lambda _: None).start(("/bin/true",), b"", 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    loop._epoll.close()
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import resource
 
 import pytest
 from hypothesis import given
@@ -98,3 +100,39 @@ def test_a_child_that_never_writes_counts_as_damage(tmp_path, monkeypatch):
 def test_writing_down_where_nothing_is_does_nothing(tmp_path):
     records.write_down(os.path.join(tmp_path, "gone", "a.run"))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_start_that_cannot_be_written_leaves_the_record_as_it_was(tmp_path):
+    """A full disk. Half a record would have the next monitor refuse to start anything."""
+    path = os.path.join(tmp_path, "a.run")
+    os.close(records.begin_start(path))
+    records.write_running(path, ProcessId(17, 23), BOOT)
+    with no_room(), pytest.raises(OSError, match="File too large"):
+        records.begin_start(path)
+    assert records.read_record(path) == Record("running", ProcessId(17, 23), BOOT)
+    assert os.listdir(tmp_path) == ["a.run"]
+
+
+def test_what_a_killed_monitor_had_begun_does_not_hinder_the_next(tmp_path):
+    path = os.path.join(tmp_path, "a.run")
+    with open(path + ".new", "w") as file:
+        file.write("half a li")
+    os.close(records.begin_start(path))
+    assert records.read_record(path) == Record("starting")
+
+
+def test_a_record_is_made_for_who_was_found_without_one(tmp_path):
+    path = os.path.join(tmp_path, "a.run")
+    records.write_running(path, ProcessId(17, 23), BOOT)
+    assert records.read_record(path) == Record("running", ProcessId(17, 23), BOOT)
+
+
+@contextlib.contextmanager
+def no_room():
+    """As a full disk, for this process: no file may grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -62,7 +62,7 @@ class Capture:
         self._listener = listener
         self._released = False
         self._failed = False
-        self.helper = Helper(evidence.loop, self._told, self.ended)
+        self.helper = evidence.new_helper(evidence.loop, self._told, self.ended)
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know."""
@@ -119,7 +119,7 @@ class Analysis:
         self.job = job
         self._evidence = evidence
         self._listener = listener
-        self.helper = Helper(evidence.loop, self._told, self._ended)
+        self.helper = evidence.new_helper(evidence.loop, self._told, self._ended)
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know; ``helper`` is None while it waits."""
@@ -152,6 +152,7 @@ class Evidence:
         journal: where it is told how they go.
         capture_command: starts a capture helper.
         analysis_command: starts an analysis helper; empty where no library for it is installed.
+        new_helper: makes what holds a helper process; the simulator has one of its own.
     """
 
     def __init__(
@@ -161,8 +162,10 @@ class Evidence:
         capture_command: tuple[str, ...],
         analysis_command: tuple[str, ...],
         limits: Limits | None = None,
+        new_helper: type[Helper] = Helper,
     ) -> None:
         self.loop = loop
+        self.new_helper = new_helper
         self.captures: set[Capture] = set()
         self.analyses: set[Analysis] = set()
         self._limits = limits
@@ -206,6 +209,11 @@ class Evidence:
             )
         except OSError as error:
             capture.ended(f"it cannot be started: {error.strerror}")
+
+    def refuse(self, request: dict[str, Any], why: str) -> None:
+        """There will be no capture; say so."""
+        job = Job(request["service"], request["id"], request["reason"], request["pid"])
+        self.tell("snapshot-failed", job, what="the capture", why=why)
 
     def analyse(self, job: Job, listener: Listener) -> None:
         """Analyse a stored report, now or when others are done."""

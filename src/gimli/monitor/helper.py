@@ -46,10 +46,11 @@ class Helper:
         Raises:
             OSError: it cannot be started.
         """
-        self._complaints_fd = os.memfd_create("gimli-helper-stderr", os.MFD_CLOEXEC)
-        request_fd = os.memfd_create("gimli-request", os.MFD_CLOEXEC)
-        self._out_fd, helper_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        request_fd = helper_fd = -1
         try:
+            self._complaints_fd = os.memfd_create("gimli-helper-stderr", os.MFD_CLOEXEC)
+            request_fd = os.memfd_create("gimli-request", os.MFD_CLOEXEC)
+            self._out_fd, helper_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             _write_all(request_fd, request)
             os.lseek(request_fd, 0, os.SEEK_SET)
             os.set_blocking(helper_fd, True)
@@ -61,14 +62,12 @@ class Helper:
             self.pid = os.posix_spawn(
                 command[0], command, os.environ, file_actions=wiring, setsigmask=(), setsid=True
             )
+            self._pidfd = _watchable(self.pid)
         except BaseException:
-            os.close(self._out_fd)
-            os.close(self._complaints_fd)
+            _close_open(self._out_fd, self._complaints_fd)
             raise
         finally:
-            os.close(request_fd)
-            os.close(helper_fd)
-        self._pidfd = os.pidfd_open(self.pid)
+            _close_open(request_fd, helper_fd)
         self._watch(self._loop.now_ns() + round(timeout_s * 1e9))
         return self
 
@@ -156,6 +155,26 @@ def parse_message(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) else None
+
+
+def _watchable(pid: int) -> int:
+    """A pidfd. A helper that cannot be watched is ended: nobody would reap it.
+
+    Raises:
+        OSError: there are no descriptors left.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _close_open(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -7,6 +7,7 @@ between any two of them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -18,7 +19,9 @@ from gimli import clock, heartbeat, process
 from gimli.monitor import leftovers, nameless, records
 from gimli.monitor.output import Output
 from gimli.monitor.patience import Patience
+from gimli.monitor.request import capture_request
 from gimli.monitor.spawn import Place
+from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 
 TYPE_CHECKING = False
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.monitor.cgroups import Cgroups
-    from gimli.monitor.config import Service
+    from gimli.monitor.config import Log, Service
     from gimli.monitor.leftovers import Survey
     from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.records import Record
@@ -114,10 +117,9 @@ class Kernel:
         """The arguments of a process."""
         return process.command_line(pid) or ["?"]
 
-    def write_running(self, path: str, pid: int) -> None:
-        """Record that the service is another process from now on."""
-        if found := process.identify(pid):
-            records.write_running(path, found, self.boot_id)
+    def write_running(self, path: str, found: ProcessId) -> None:
+        """Record who the service is, where its record does not say it."""
+        records.write_running(path, found, self.boot_id)
 
     def session_of(self, pid: int) -> int:
         """The leader of a process's session; 0 when it is gone."""
@@ -132,8 +134,18 @@ class Kernel:
         return process.state_of(pid)
 
     def identify(self, pid: int) -> ProcessId | None:
-        """The process that has this pid now, unless it has ended."""
-        return None if process.state_of(pid) in {"Z", "X"} else process.identify(pid)
+        """The process that has this pid now, unless it has ended.
+
+        Raises:
+            OSError: there is one, and it cannot be told who.
+        """
+        found = process.identify(pid)
+        if found is None:
+            _check_that_nobody_is(pid)
+        return None if process.state_of(pid) in {"Z", "X"} else found
+
+    belongs_to = staticmethod(process.belongs_to)
+    capture_request = staticmethod(capture_request)
 
     def started_ns(self, living: ProcessId) -> int:
         """When a process was started, on CLOCK_MONOTONIC."""
@@ -153,13 +165,22 @@ class Kernel:
         return pid in (self._cgroups.members(service) or ())
 
     def pidfd_of(self, wanted: ProcessId) -> int | None:
-        """A pidfd of exactly this process; None when it has ended."""
+        """A pidfd of exactly this process; None when it has ended.
+
+        Raises:
+            OSError: it cannot be told whether it has: no descriptor, or no memory, is left.
+        """
         try:
             pidfd = os.pidfd_open(wanted.pid)
-        except OSError:
+        except ProcessLookupError:
             return None
-        # The descriptor names one process for ever; so its start is looked at after it was opened.
-        if self.identify(wanted.pid) == wanted:
+        try:
+            # The descriptor names one process for ever; so its start is looked at after it was opened.
+            is_it = self.identify(wanted.pid) == wanted
+        except OSError:
+            os.close(pidfd)
+            raise
+        if is_it:
             return pidfd
         os.close(pidfd)
         return None
@@ -242,6 +263,11 @@ class Kernel:
         """Close a descriptor."""
         os.close(fd)
 
+    def set_inheritable(self, fds: list[int], *, inheritable: bool) -> None:
+        """Let descriptors pass an execve, or close them there."""
+        for fd in fds:
+            os.set_inheritable(fd, inheritable)
+
     # What belongs to a service.
 
     def patience(
@@ -262,6 +288,8 @@ class Kernel:
         """Nobody can open this file by a name."""
         return nameless.is_nameless(fd)
 
+    remove = staticmethod(unlink_if_there)
+
     def open_page(self, path: str, fd: int | None) -> heartbeat.PageFile:
         """A service's heartbeat page; ``fd`` is the open one after a takeover."""
         return heartbeat.PageFile(path, fd)
@@ -269,14 +297,15 @@ class Kernel:
     def open_output(
         self,
         path: str,
-        service: Service,
+        log: Log,
+        owner: int | None,
         tell: Callable[..., None],
         after: Callable[[float, Callable[[], None]], Deadline],
         packed: dict[str, Any] | None,
     ) -> Output:
-        """A service's output; ``packed`` is from before a takeover."""
-        owner = service.identity.uid if service.identity else os.geteuid()
-        return Output(path, service.log, tell, after, self._spool, owner=owner, packed=packed)
+        """A service's output; ``owner`` is its user, ``packed`` is from before a takeover."""
+        owner = os.geteuid() if owner is None else owner
+        return Output(path, log, tell, after, self._spool, owner=owner, packed=packed)
 
 
 def _reaped_status(pidfd: int) -> ExitStatus | None:
@@ -293,6 +322,21 @@ def _reaped_status(pidfd: int) -> ExitStatus | None:
     (mask,) = struct.unpack_from("<Q", info)
     (exit_code,) = struct.unpack_from("<i", info, _PIDFD_EXIT_CODE_OFFSET)
     return ExitStatus.from_wait_status(exit_code) if mask & _PIDFD_INFO_EXIT else None
+
+
+def _check_that_nobody_is(pid: int) -> None:
+    """That /proc shows no process may also mean that it could not be read.
+
+    Raises:
+        OSError: there is a process.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        pass
+    raise OSError(errno.EIO, f"/proc/{pid} cannot be read")
 
 
 def _read_text(path: str) -> str:

@@ -16,6 +16,7 @@ import os
 import re
 import time
 
+from gimli.paths import unlink_if_there
 from gimli.process import ProcessId
 from gimli.value import value
 
@@ -92,40 +93,44 @@ def _lock(fd: int) -> bool:
 def begin_start(path: str) -> int:
     """Write ``starting``, and hold the lock.
 
+    By a new file that takes the place of the old one: killed at any point, a monitor leaves a whole one.
+
     Returns:
         The descriptor to fork with. Closing it in the monitor leaves the lock with the child.
 
     Raises:
         OSError: the record cannot be written; then nothing must be started.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    made = path + ".new"
+    fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        os.ftruncate(fd, RECORD_BYTES)
-        os.pwrite(fd, format_record("starting"), 0)
+        os.pwrite(fd, format_record("starting"), 0)  # so few bytes are written whole, or not at all
+        os.replace(made, path)
     except BaseException:
         os.close(fd)
+        unlink_if_there(made)
         raise
     return fd
 
 
-def write_running(path: str, process: ProcessId, boot_id: str) -> None:
-    """Another process of the service is its main one from now on."""
-    _rewrite(path, format_record(f"running {process.pid} {process.start_ticks} {boot_id}"))
+def write_running(path: str, found: ProcessId, boot_id: str) -> None:
+    """Its record does not say who it is: the next monitor must find it there. Best effort."""
+    _write(path, f"running {found.pid} {found.start_ticks} {boot_id}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
 
 def write_down(path: str) -> None:
     """The child has ended. Not being able to say so is harmless: its pid and start time name nobody."""
-    _rewrite(path, format_record("down"))
+    _write(path, "down", os.O_WRONLY)
 
 
-def _rewrite(path: str, record: bytes) -> None:
+def _write(path: str, text: str, flags: int) -> None:
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
         return
     try:
-        os.pwrite(fd, record, 0)
+        os.pwrite(fd, format_record(text), 0)
     except OSError:
         return
     finally:

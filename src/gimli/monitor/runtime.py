@@ -118,8 +118,9 @@ class Monitor:
         control_path = os.path.join(told.instance_dir, CONTROL_NAME)
         self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
         self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
+        self._kernel = Kernel(load_spawner(), self._cgroups, self._spool)
         site = Site(
-            Kernel(load_spawner(), self._cgroups, self._spool),
+            self._kernel,
             self.loop,
             self.journal,
             self.evidence,
@@ -157,15 +158,13 @@ class Monitor:
             The exit status: of ``gimli run``, the program's own; of ``gimli up``, 0.
         """
         if not self.takeovers:
-            self._begin()
+            self.begin()
         while not self.supervision.is_over():
-            self._run_once()
-        status = self.supervision.exit_status()
-        self.journal.record("monitor-ended", pid=os.getpid(), status=status)
-        self._close()
-        return status
+            self.run_once()
+        return self.end()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """What the first image does first."""
         instance, lost = self.told.instance, self._lost_pid
         self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
         self.supervision.begin()
@@ -174,6 +173,13 @@ class Monitor:
             death = self.senders.of_death(lost, signal.SIGKILL, started_ns=0)
             if death.sender:
                 self.journal.record("monitor-killed", pid=lost, **journal_details(death, ordered=False))
+
+    def end(self) -> int:
+        """Nothing is left to hold: say so, and let go of everything. The exit status."""
+        status = self.supervision.exit_status()
+        self.journal.record("monitor-ended", pid=os.getpid(), status=status)
+        self._close()
+        return status
 
     def shut_down(self, because: str) -> None:
         """Stop every service, then end. Asked a second time: without waiting for the stop intervals."""
@@ -253,7 +259,7 @@ class Monitor:
             "takeovers": self.takeovers,
             "wished_again": wished_again,
             "hup_to_forward": self._hup_to_forward,
-            "handed_ns": clock.monotonic_ns(),
+            "handed_ns": self.loop.now_ns(),
             "lock_fd": self._lock_fd,
             "bell_fd": self._bell.fileno(),
             "notify_fd": self._notify.fileno(),
@@ -280,8 +286,7 @@ class Monitor:
 
     def _restore(self, packed: dict[str, Any]) -> None:
         """Everything stands: go on with what the image before has begun."""
-        for fd in self._inherited():
-            os.set_inheritable(fd, False)
+        self._kernel.set_inheritable(self._inherited(), inheritable=False)
         self.takeovers += 1
         self.journal.restore(packed["journal"])
         self.senders.resume(packed["senders"])
@@ -289,9 +294,9 @@ class Monitor:
         listeners = {name: service.snapshots for name, service in self.services.items()}
         self.evidence.restore(packed["evidence"], listeners, nobody)
         for connection in self._control.restore(packed["control"]["connections"]):
-            os.set_inheritable(connection.fileno(), False)
+            self._kernel.set_inheritable([connection.fileno()], inheritable=False)
             self.requests.restore(connection)
-        took_ms = (clock.monotonic_ns() - packed["handed_ns"]) / 1e6
+        took_ms = (self.loop.now_ns() - packed["handed_ns"]) / 1e6
         self.journal.record("takeover", pid=os.getpid(), takeovers=self.takeovers, took_ms=round(took_ms, 3))
         self.supervision.resume()
         self._forward_hup()
@@ -299,7 +304,7 @@ class Monitor:
         if packed["wished_again"]:
             self.takeover.wish()
 
-    def _run_once(self) -> None:
+    def run_once(self) -> None:
         """One round of the loop; the last line of defence against a bug of ours.
 
         A monitor that falls leaves its services unwatched, so it records the bug and goes on; one that

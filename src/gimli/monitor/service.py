@@ -14,13 +14,12 @@ from gimli.monitor import actions, adoption, events, machine, packing, spawn, wa
 from gimli.monitor.aftermath import Aftermath
 from gimli.monitor.autopsy import Autopsy
 from gimli.monitor.child import Child, State, Wish
+from gimli.monitor.config import Log
 from gimli.monitor.original_library import is_in_fault_handler
 from gimli.monitor.patience import describe_debugger
-from gimli.monitor.request import capture_request
 from gimli.monitor.signs import Signs, Subject
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
-from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus, Signals
 from gimli.status import ServiceStatus
 from gimli.value import plain, replace, value
@@ -90,7 +89,7 @@ class Supervised:
     # A monitor has a thousand of these, and an instance's own dictionary would be 3 kB.
     __slots__ = (
         "_aftermath", "_answered_request", "_asked_by_signal", "_autopsy", "_down_since_ns", "_ended_with",
-        "_events", "_kernel", "_look", "_memory", "_on_change", "_page_was_intact", "_patience",
+        "_events", "_kernel", "_log", "_look", "_memory", "_on_change", "_page_was_intact", "_patience",
         "_record_path", "_site", "_spawned", "_started_ns", "_timers", "child", "config", "is_uncertain",
         "output", "page", "signs", "snapshots", "start_waits",
     )  # fmt: skip
@@ -104,7 +103,7 @@ class Supervised:
     ) -> None:
         self.config = config
         self.child = Child(config.policy)
-        self.snapshots = Snapshots(site.evidence, self._released, lambda: on_change(self))
+        self.snapshots = Snapshots(site.evidence, self._released, self._snapshot_news)
         self._site = site
         self._kernel = site.kernel
         self._on_change = on_change
@@ -131,7 +130,16 @@ class Supervised:
         self._events: deque[events.Event] = deque()
         page_path = os.path.join(site.instance_dir, f"{config.name}.page")
         self.page = self._kernel.open_page(page_path, packed["page_fd"] if packed else None)
-        self.output = self._open_output(packed["output"] if packed else None)
+        self._log = config.log
+        self.output: Output | None = None
+        if packed and config.log.file is None:
+            self._log = Log(**packed["log"])  # the program that runs writes there; the next inherits
+        if not packed or packed["output"]:  # else it is opened for the next program, which can wait
+            try:
+                self._open_output(packed["output"] if packed else None)
+            except OSError:
+                self.page.close()
+                raise
         subject = Subject(
             config=config,
             page=self.page,
@@ -159,13 +167,25 @@ class Supervised:
             survey: of the processes that may be instances; None where every record is certain.
         """
         record = self._kernel.read_record(self._record_path)
-        found = self._kernel.identify(record.process.pid) if record.process else None
-        marked = self._kernel.living(survey.leaders(self.config.name)) if survey else []
-        verdict = adoption.judge(record, self._kernel.boot_id, found, marked, self._record_path)
+        pidfd = None
+        try:
+            found = self._kernel.identify(record.process.pid) if record.process else None
+            marked = self._kernel.living(survey.leaders(self.config.name)) if survey else []
+            verdict = adoption.judge(record, self._kernel.boot_id, found, marked, self._record_path)
+            if isinstance(verdict, adoption.Adopt):
+                pidfd = self._kernel.pidfd_of(verdict.process)
+        except OSError as error:
+            # No descriptor, no memory: that says nothing of the process, which may live.
+            why = f"a copy may still run, it cannot be seen: {error.strerror}"
+            verdict = adoption.Refuse(f"{why}; then, once more: gimli start {self.config.name}")
         self.is_uncertain = isinstance(verdict, adoption.Refuse)
         match verdict:
+            case adoption.Adopt(process=found) if pidfd is not None:
+                if record.process != found:
+                    self._kernel.write_running(self._record_path, found)
+                self._adopt(found, pidfd)
             case adoption.Adopt(process=found):
-                self._adopt(found)
+                self._tell("ended-unseen", pid=found.pid, why="it has ended this instant")
             case adoption.Refuse(why=why):
                 self.handle(events.AdoptionRefused(why))
             case adoption.Start(because=because):
@@ -174,10 +194,7 @@ class Supervised:
                     # What it left behind must not meet the next instance.
                     self._clear(Spawned(record.process.pid, -1, -1, adopted=True))
 
-    def _adopt(self, found: ProcessId) -> None:
-        pidfd = self._kernel.pidfd_of(found)
-        if pidfd is None:
-            return  # it has ended this instant
+    def _adopt(self, found: ProcessId, pidfd: int) -> None:
         grouped = self._kernel.is_grouped(self.config.name, found.pid)
         leader = self._kernel.session_of(found.pid)
         self._spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped, leader=leader)
@@ -220,7 +237,7 @@ class Supervised:
             self.find_survivor(self._kernel.survey(self._site.bell_path))
         if self._aftermath.is_under_way and self._ended_with is None:
             self.start_waits = True
-        elif not self.is_uncertain and not self._spawned:
+        elif not self.is_uncertain:
             self.handle(events.StartWanted())
 
     def pack(self) -> dict[str, Any]:
@@ -228,6 +245,7 @@ class Supervised:
         assert not self._events, "in the middle of an event"
         return {
             "name": self.config.name,
+            "log": plain(self._log),
             "child": packing.pack_child(self.child),
             "spawned": plain(self._spawned),
             "memory": plain(self._memory),
@@ -331,7 +349,7 @@ class Supervised:
         assert self._spawned is not None
         if crash.pid == self._spawned.pid:
             self.handle(events.CrashReported(crash))
-        elif process.belongs_to(crash.pid, self.signs.leader):
+        elif self._kernel.belongs_to(crash.pid, self.signs.leader):
             self.handle(events.WorkerCrashed(crash))
         else:
             self._tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
@@ -344,6 +362,8 @@ class Supervised:
         """
         if not self._spawned or not (self._asked_by_signal or self.config.identity):
             return
+        if self._spawned.exec_fd >= 0:
+            return  # a monitor that was late hears of its signal first: once more when its exec is known
         if not self._kernel.is_stopped_child(self._spawned.pidfd):
             return
         if not (self._asked_by_signal or is_in_fault_handler(self._spawned.pid)):
@@ -407,27 +427,35 @@ class Supervised:
         if self.output:
             self.output.file.reopen()
 
-    def _open_output(self, packed: dict[str, Any] | None) -> Output | None:
-        """None: it is inherited. After a takeover it is what it was until the next start."""
-        if self.config.log.file is None and packed is None:
-            return None
+    def _open_output(self, packed: dict[str, Any] | None = None) -> None:
+        if self._log.file is None:
+            return
         fifo_path = os.path.join(self._site.instance_dir, f"{self.config.name}.out")
-        output = self._kernel.open_output(fifo_path, self.config, self._tell, self._site.loop.after, packed)
-        self._site.loop.watch(output.fd, output.drain)
-        return output
+        owner = self.config.identity.uid if self.config.identity else None
+        self.output = self._kernel.open_output(
+            fifo_path, self._log, owner, self._tell, self._site.loop.after, packed
+        )
+        self._site.loop.watch(self.output.fd, self.output.drain)
 
     def close(self) -> None:
-        """Release everything, and take the service's files out of the runtime directory."""
+        """Release everything, and take the service's files out of the runtime directory.
+
+        A record that leaves it open whether a copy runs stays: it is all that holds the next monitor off.
+        """
         for deadline in self._timers.values():
             deadline.cancel()
         self._patience.forget()
+        self._close_output()
+        self.signs.close()
+        self.page.close()
+        for path in () if self.is_uncertain else (self.page.path, self._record_path):
+            self._kernel.remove(path)
+
+    def _close_output(self) -> None:
         if self.output:
             self._site.loop.forget(self.output.fd)
             self.output.close()
-        self.signs.close()
-        self.page.close()
-        for path in (self.page.path, self._record_path):
-            unlink_if_there(path)
+            self.output = None
 
     def _beat_ns(self, page: heartbeat.Page) -> int:
         stamps = [page.beat_ns, self._memory.beat_ns, *(pulse.beat_ns for pulse in page.pulses)]
@@ -459,11 +487,13 @@ class Supervised:
         if why:
             self._kernel.collect(spawned)
             self._collected()
-            self._handle_end(machine.judge_spawn_failure(self.child, why))
+            self.handle(machine.judge_spawn_failure(self.child, why))
+            self._record_end()
             return
         self.handle(machine.judge_exec(spawned.pid, says_ready=self.signs.says_ready))
         self.signs.executed()
         self.look_at_page()
+        self.stopped_itself()
 
     def _exited(self, what: int = 0) -> None:
         assert self._spawned is not None
@@ -518,15 +548,15 @@ class Supervised:
             self.output.drain()
         if status is not None:
             is_ordered = self._autopsy.is_ordered(status.signo)
-            self._handle_end(machine.judge_end(self.child, status, ordered=is_ordered))
+            self.handle(machine.judge_end(self.child, status, ordered=is_ordered))
+            self._record_end()
         elif self.start_waits:
             self.start_waits = False
             self.handle(events.StartWanted())
 
-    def _handle_end(self, end: events.Event) -> None:
-        """The journal has it before the record says down: a kill in between tells it twice."""
-        self.handle(end)
-        if not self._spawned:
+    def _record_end(self) -> None:
+        """After the journal: a monitor that is killed in between leaves it to the next one to tell."""
+        if self._spawned is None:
             self._kernel.write_down(self._record_path)
 
     def _collected(self) -> None:
@@ -548,6 +578,10 @@ class Supervised:
             self._kill(Signals.SIGCONT)
         starting = self._memory.state == heartbeat.STARTING
         self.handle(machine.judge_release(self.child, starting=starting))
+
+    def _snapshot_news(self) -> None:
+        if not self._events:  # in the middle of one its end tells; who is told may close this service
+            self._on_change(self)
 
     # Orders out.
 
@@ -628,6 +662,7 @@ class Supervised:
         self._started_ns = self._kernel.now_ns()
         self._memory = watchdog.Memory(self._started_ns)
         try:
+            self._settle_output()
             self._take_named_files()
             self.page.reset()
             around = spawn.Surroundings(
@@ -646,6 +681,18 @@ class Supervised:
             self._events.append(machine.judge_spawn_failure(self.child, why))
             return
         self._watch_process(self._spawned)
+
+    def _settle_output(self) -> None:
+        """Where the output goes may have changed by a takeover, while the program before wrote on.
+
+        Raises:
+            OSError: there is no room for a FIFO.
+        """
+        self._log = self.config.log
+        if self._log.file is None:
+            self._close_output()
+        elif self.output is None:
+            self._open_output()
 
     def _watch_process(self, spawned: Spawned) -> None:
         if not spawned.adopted:
@@ -672,7 +719,8 @@ class Supervised:
         leader = former.leader or former.pid
         self._spawned = replace(former, pid=pid, pidfd=pidfd, adopted=True, leader=leader)
         self.child = replace(self.child, pid=pid)
-        self._kernel.write_running(self._record_path, pid)
+        if named := self._kernel.identify(pid):
+            self._kernel.write_running(self._record_path, named)
         return former.pidfd
 
     def _kill(self, signo: int, *, group: bool = False) -> None:
@@ -708,7 +756,7 @@ class Supervised:
     def _request(self, reason: str, pid: int, **what: Any) -> dict[str, Any]:
         if self.output:
             self.output.flush()
-        return capture_request(
+        return self._kernel.capture_request(
             self.config,
             self.child,
             state_dir=self._site.state_dir,

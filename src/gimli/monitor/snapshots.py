@@ -1,7 +1,8 @@
 """Which snapshots of one service are under way, and what became of the last?
 
 One process is captured once at a time: a second wish for the same one (it crashes in the middle of a
-requested snapshot) waits for the first to end.
+requested snapshot) waits for the first to end. So do reports of processes that died before anything could be
+seen of them, which have no pid any more: one may die again while the report of its first death is made.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.monitor.evidence import Evidence
+
+
+_WAITING_MAX = 20
 
 
 class Snapshots:
@@ -34,12 +38,20 @@ class Snapshots:
         self._on_release = on_release
         self._on_news = on_news
         self._pids: set[int] = set()
-        self._waiting: dict[str, Any] | None = None
+        self._waiting: list[dict[str, Any]] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """None is under way, none waits."""
+        return not self._pids
 
     def take(self, request: dict[str, Any]) -> None:
         """Take the snapshot that ``request`` describes, now or after the one under way."""
         if request["pid"] in self._pids:
-            self._waiting = request
+            if len(self._waiting) < _WAITING_MAX:
+                self._waiting.append(request)
+            else:
+                self._evidence.refuse(request, "too many are waiting")
             return
         self.failure = ""
         self._pids.add(request["pid"])
@@ -48,8 +60,9 @@ class Snapshots:
     def released(self, pid: int) -> None:
         """A capture is over, and the process it was of may go on; or is already another one."""
         self._pids.discard(pid)
-        if self._waiting and self._waiting["pid"] == pid:
-            request, self._waiting = self._waiting, None
+        request = next((waiting for waiting in self._waiting if waiting["pid"] == pid), None)
+        if request:
+            self._waiting.remove(request)
             self.take(request)
         else:
             self._on_release(pid)
@@ -78,4 +91,5 @@ class Snapshots:
         self.last_report = packed["last_report"]
         self.failure = packed["failure"]
         self._pids = set(packed["pids"])
-        self._waiting = packed["waiting"]
+        waiting = packed["waiting"] or []
+        self._waiting = waiting if isinstance(waiting, list) else [waiting]  # an older image had one

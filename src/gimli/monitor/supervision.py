@@ -46,7 +46,8 @@ class Supervision:
         self.is_ending = False
         self._is_hasty = False
         self._retired: set[str] = set()
-        self._added: tuple[str, ...] = ()
+        self._added: list[str] = []
+        self._returned: set[str] = set()
         self._told = told
         self._site = site
         self._on_change = on_change
@@ -78,10 +79,12 @@ class Supervision:
     def shut_down(self, because: str) -> None:
         """Stop every service. Asked a second time: without waiting for the stop intervals."""
         self._is_hasty = self.is_ending
-        event = events.StopExpired() if self._is_hasty else events.StopWanted(because)
         self.is_ending = True
         for service in tuple(self.services.values()):
-            service.handle(event)
+            # Each time: had one failed the first time, those after it were not asked.
+            service.handle(events.StopWanted(because))
+            if self._is_hasty:
+                service.handle(events.StopExpired())
 
     def is_over(self) -> bool:
         """Nothing is left to hold. Asked after every round: it must not look at many services then."""
@@ -141,9 +144,16 @@ class Supervision:
         for item in packed["services"]:
             made = wanted.pop(item["name"], None) or config.unpack_service(item["config"])
             self._add(made, item)
-        self._added = tuple(wanted)
+        self._added = list(wanted)
         for made in wanted.values():
-            self._add(made)
+            try:
+                self._add(made)
+            except OSError as error:
+                # Whatever ends the new image now would end the watch over all the others.
+                self._added.remove(made.name)
+                why = f"cannot hold it: {error.strerror}; mend that, then: gimli upgrade"
+                self._site.journal.record("failed", made.name, because=why)
+        self._returned = {made.name for made in self._told.services} & set(packed["retired"])
         self._retired = self.services.keys() - {made.name for made in self._told.services}
 
     def resume(self) -> None:
@@ -152,8 +162,10 @@ class Supervision:
             if service.config.name in self._retired:
                 service.retire()
             service.resume()
+        survey = self._site.kernel.survey(self._site.bell_path) if self._added else None
         for name in self._added:
-            self.services[name].find_survivor(None)
+            self.services[name].find_survivor(survey)
+        for name in (*self._added, *sorted(self._returned)):
             if self.services[name].config.autostart and not self.is_ending:
                 self.services[name].start()
 
@@ -166,7 +178,11 @@ class Supervision:
         """The dead monitor held a service of another name: it must not run on with nobody to watch it."""
         log = config.Log(os.path.join(self._told.state_dir, "logs", f"{name}.log"))
         made = config.Service(name, ("?",), log, autostart=False)
-        service = Supervised(made, self._site, self._changed)
+        try:
+            service = Supervised(made, self._site, self._changed)
+        except OSError as error:
+            self._site.journal.record("adoption-refused", name, why=f"cannot hold it: {error.strerror}")
+            return
         service.find_survivor(survey)
         if service.pid is None:
             service.close()
@@ -180,7 +196,8 @@ class Supervision:
         if self._is_hasty and service.child.state is State.STOPPING:
             service.handle(events.StopExpired())  # it was captured when haste was asked for
         name = service.config.name
-        if name in self._retired and name in self.services and service.child.state not in LIVE:
+        is_over = service.child.state not in LIVE and service.snapshots.is_idle
+        if name in self._retired and name in self.services and is_over:
             self._retired.discard(name)
             del self.services[name]
             service.close()

@@ -57,6 +57,7 @@ def check_state(state: dict[str, Any]) -> None:
         packing.unpack_child(item["child"], policy)
         packing.unpack_memory(item["memory"])
         packing.unpack_spawned(item["spawned"])
+        config.Log(**item["log"])
         for timer in item["timers"]:
             Timer(timer)
     for item in (*state["evidence"]["captures"], *state["evidence"]["analyses"]):
