@@ -86,7 +86,9 @@ def _line(entry: Mapping[str, Any], *, as_json: bool) -> str:
         words = signal_in_words(entry) if entry["event"] == "signal" else describe(entry)
     except (KeyError, TypeError, ValueError):
         words = ""  # an event of another version: its fields say it
-    details = words or "  ".join(f"{key}={_plain(entry[key])}" for key in entry if key not in known)
+    details = words or "  ".join(
+        f"{key}={_plain(item)}" for key, item in entry.items() if key not in known and item is not None
+    )
     stamp = str(entry.get("time", ""))[:26].replace("T", " ")
     return f"{stamp}  {entry.get('service') or '-':<12} {entry['event']:<16} {details}".rstrip()
 
