@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+import gimli as gimli_package
 from gimli import journal
 
 if TYPE_CHECKING:
@@ -297,6 +298,16 @@ def gimli() -> Iterator[Gimli]:
     bugs = made.bugs()
     shutil.rmtree(directory, ignore_errors=True)
     assert not bugs, bugs
+
+
+def reachable_by_all(gimli: Gimli) -> Gimli:
+    """Let it run from a copy that any user may read, where this checkout lies in a private directory."""
+    os.chmod(gimli.directory, 0o711)
+    copy = os.path.join(gimli.directory, "package")
+    package = os.path.dirname(os.path.abspath(gimli_package.__file__))
+    shutil.copytree(package, os.path.join(copy, "gimli"), ignore=shutil.ignore_patterns("__pycache__"))
+    gimli.environment["PYTHONPATH"] = copy
+    return gimli
 
 
 def python(source: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import pytest
 
 from gimli.cli.reach import shut_out_at
 from gimli.monitor.config import Identity
+from tests.conftest import reachable_by_all
 
 pytestmark = pytest.mark.real
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as others")
@@ -32,9 +33,8 @@ CRASH = ("sh", "-c", "id -u; kill -SEGV $$")
 
 @pytest.fixture
 def open_gimli(gimli):
-    """A gimli whose directories programs of other users may pass, as /run/gimli."""
-    os.chmod(gimli.directory, 0o711)
-    return gimli
+    """A gimli whose directories, and whose library, programs of other users may reach."""
+    return reachable_by_all(gimli)
 
 
 @as_root

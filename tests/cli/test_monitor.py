@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.conftest import Running
+from tests.conftest import Running, reachable_by_all
 
 pytestmark = pytest.mark.real
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as others")
@@ -34,9 +34,8 @@ def original_client():
 
 @pytest.fixture
 def open_gimli(gimli):
-    """A gimli whose directories programs of other users may pass, as /run/gimli."""
-    os.chmod(gimli.directory, 0o711)
-    return gimli
+    """A gimli whose directories, and whose library, programs of other users may reach."""
+    return reachable_by_all(gimli)
 
 
 def monitor(gimli, *arguments: str, name: str = "app"):

@@ -14,7 +14,14 @@ from tests.conftest import COMMAND, PATIENCE_S
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-WITHOUT_CGROUPS = ("unshare", "-m", "sh", "-c", 'umount -a -t cgroup2; exec "$@"', "sh")
+# Each mount is made private first: what is unmounted here must stay mounted outside, and in a chroot there is no
+# root mount to do it for all.
+_UNMOUNT = """
+cut -d" " -f5 /proc/self/mountinfo | while read m; do mount --make-private "$m"; done
+umount -a -t cgroup2
+exec "$@"
+"""
+WITHOUT_CGROUPS = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _UNMOUNT, "sh")
 """As on a machine, or in a container, where no control group can be made."""
 
 FORKS = """
@@ -137,8 +144,9 @@ def test_as_pid_1_it_reaps_strangers_forwards_signals_and_exits_with_the_program
         " while :; do sleep 0.01; done"
     )
     command = [*COMMAND, "run", "--name", "app", "--", "sh", "-c", script]
+    namespace = ["unshare", "--propagation", "unchanged", "--pid", "--fork", "--mount-proc", "--kill-child"]
     inside = subprocess.Popen(
-        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command],
+        [*namespace, *command],
         cwd=gimli.directory, env=gimli.environment, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     gimli._processes.append(inside)

@@ -9,7 +9,6 @@ itself in place (``takeover``): what it holds becomes one document, and the next
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -17,13 +16,14 @@ import socket
 
 from gimli import clock, paths, process
 from gimli.control.server import Server, listen
-from gimli.errors import AlreadyRunning, GimliError, StoreError
+from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
 from gimli.monitor.deaths import Records, journal_details
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
+from gimli.monitor.lock import hold_instance
 from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.notify_socket import NotifySocket
@@ -89,7 +89,7 @@ class Monitor:
         if packed:
             self._lock_fd: int = packed["lock_fd"]
         else:
-            self._lock_fd, self._lost_pid = _lock(lock_path, told.instance)
+            self._lock_fd, self._lost_pid = hold_instance(lock_path, told.instance)
         self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
         self.journal = Journal(journal_path(told), cap_bytes=told.journal_bytes // 2)
         self.evidence = Evidence(
@@ -439,40 +439,3 @@ def _complaint(wrong: str) -> str:
     """What a helper of our own said before it ended, which tells more than how it ended."""
     how, colon, said = wrong.partition(": ")
     return said.removeprefix("gimli: ") if colon and how.startswith("it ended by exit") else wrong
-
-
-def _lock(path: str, instance: str) -> tuple[int, int | None]:
-    """Hold the instance: the kernel lets go of the lock when this process ends, however it ends.
-
-    Returns:
-        The descriptor; and the pid of a monitor that held it and ended without taking the file away.
-    """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StoreError(f"cannot open {path}", why=error.strerror or "") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "another process"
-        os.close(fd)
-        raise AlreadyRunning(
-            f"a monitor for {instance!r} runs already",
-            why=f"pid {holder} holds {path}",
-            fix="see: gimli ps; choose another name with --name, or end it with: gimli down",
-        ) from error
-    if not _is_still_at(fd, path):
-        # Its holder ended between our open and our lock, and took the file away: that lock holds nobody off.
-        os.close(fd)
-        return _lock(path, instance)
-    left = os.pread(fd, 32, 0).strip()
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
-    return fd, int(left) if left.isdigit() else None
-
-
-def _is_still_at(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except OSError:
-        return False

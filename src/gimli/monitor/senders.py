@@ -15,7 +15,7 @@ from gimli import clock, process
 from gimli.errors import GimliError
 from gimli.monitor import trace_lines
 from gimli.monitor.deaths import Death
-from gimli.monitor.trace import Trace
+from gimli.monitor.trace import Trace, hold_only
 from gimli.monitor.trace_lines import Generated
 from gimli.process import Signals
 from gimli.value import fields_of, value
@@ -241,6 +241,7 @@ def _configure_and_exit(trace: Trace) -> None:
     """In the child: the exit status is an errno."""
     status = 255
     try:
+        hold_only(*trace.descriptors)
         trace.configure()
         status = 0
     except OSError as error:
@@ -251,9 +252,11 @@ def _configure_and_exit(trace: Trace) -> None:
 
 def _when_ended(loop: Loop, child: int, callback: Callable[[int], None]) -> None:
     pidfd = os.pidfd_open(child)
+    loop.children.add(child)
 
     def ended(_: int) -> None:
         loop.forget(pidfd)
+        loop.children.discard(child)
         try:
             result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
             status = result.si_status if result else 255

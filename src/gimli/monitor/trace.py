@@ -80,6 +80,11 @@ class Trace:
             self.close()
             raise _unavailable(f"{error.strerror} (tracefs)") from error
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What it has open."""
+        return (self._fs_fd, *self._pipes)
+
     def configure(self) -> None:
         """Size the rings and let the events flow. Takes 60 ms, all of it waiting: not for an event loop.
 
@@ -173,13 +178,20 @@ class Trace:
             os.close(fd)
 
 
+def hold_only(*fds: int) -> None:
+    """In a child: close every other descriptor, or it would hold the instance's lock for a dead monitor."""
+    first = 0
+    for fd in sorted(fds):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
 def _remove_and_exit(fs_fd: int, names: tuple[str, ...], write_fd: int) -> None:
     """In a child: hold nothing that anybody waits for, say so by the end of the pipe, then wait."""
     try:
         os.setsid()
-        low, high = sorted((fs_fd, write_fd))
-        for first, end in ((0, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
-            os.closerange(first, end)
+        hold_only(fs_fd, write_fd)
         os.close(write_fd)
         left_behind = [f"instances/{name}" for name in _list_instances(fs_fd) if name.startswith(_PREFIX)]
         for path in (*names, *left_behind):

@@ -1,0 +1,73 @@
+"""Who holds an instance? One monitor, by a lock that the kernel lets go of when it ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from gimli import process
+from gimli.errors import AlreadyRunning, StoreError
+
+_TRIES = 200
+_TRY_S = 0.01
+
+
+def hold_instance(path: str, instance: str) -> tuple[int, int | None]:
+    """Take the lock of an instance.
+
+    Returns:
+        The descriptor; and the pid of a monitor that held it and ended without taking the file away.
+
+    Raises:
+        AlreadyRunning: another monitor holds it.
+        StoreError: the file cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot open {path}", why=error.strerror or "") from error
+    if not _lock(fd):
+        holder = _holder(fd)
+        os.close(fd)
+        raise AlreadyRunning(
+            f"a monitor for {instance!r} runs already",
+            why=f"pid {holder or 'unknown'} holds {path}",
+            fix="see: gimli ps; choose another name with --name, or end it with: gimli down",
+        )
+    if not _is_still_at(fd, path):
+        # Its holder ended between our open and our lock, and took the file away: that lock holds nobody off.
+        os.close(fd)
+        return hold_instance(path, instance)
+    before = _holder(fd)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd, before
+
+
+def _lock(fd: int) -> bool:
+    """A child of a dead monitor holds its lock until its exec: that is over in a moment, and waited for."""
+    for _try in range(_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(fd)
+            if holder is None or process.state_of(holder) not in {"", "Z", "X"}:
+                return False
+            time.sleep(_TRY_S)
+        else:
+            return True
+    return False
+
+
+def _holder(fd: int) -> int | None:
+    """The monitor that has written itself into the file."""
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _is_still_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
