@@ -14,8 +14,8 @@ from tests.conftest import COMMAND, PATIENCE_S
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-# Each mount is made private first: what is unmounted here must stay mounted outside, and in a chroot there is no
-# root mount to do it for all.
+# Each mount is made private first: what is unmounted here must stay mounted outside, and in a chroot there is
+# no root mount to do it for all.
 _UNMOUNT = """
 cut -d" " -f5 /proc/self/mountinfo | while read m; do mount --make-private "$m"; done
 umount -a -t cgroup2
