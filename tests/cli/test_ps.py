@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 import pytest
@@ -84,3 +85,20 @@ def test_a_failed_service_says_why(gimli):
     service = gimli.service("web")
     assert (service["state"], service["because"]) == ("failed", "ended 15 times in a row, last by exit 9")
     assert "ended 15 times in a row" in " ".join(gimli.call("ps").stdout.split())
+
+
+def test_services_whose_monitor_was_killed_are_named_with_what_to_do(gimli):
+    running = gimli.up('[service.web]\ncommand = ["sleep", "1h"]\n')
+    running.wait_for("started")
+    (pid,) = running.pids()
+    running.send(signal.SIGKILL)
+    running.wait_for_end()
+    told = gimli.call("ps").stderr
+    assert (
+        told == f"gimli: the monitor up is gone, web (pid {pid}) runs on unwatched; to adopt them: gimli up\n"
+    )
+    assert gimli.call("up", "--detach").returncode == 0
+    assert gimli.call("ps").stderr == ""
+    assert gimli.service("web")["pid"] == pid
+    gimli.call("down")
+    assert gimli.call("ps").stderr.startswith("no service")

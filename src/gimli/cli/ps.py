@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gimli import status
 from gimli.cli.terminal import console
+from gimli.cli.unwatched import describe_unwatched
 from gimli.clock import format_duration
 from gimli.control import client
 
@@ -49,6 +50,11 @@ def command(*, as_json: bool) -> None:
             "services": services,
         }
         click.echo(json.dumps(document, indent=2))
+        return
+    unwatched = describe_unwatched()
+    for line in unwatched:
+        click.echo(f"gimli: {line}", err=True)
+    if not services and unwatched:
         return
     if not services:
         click.echo("no service: start one with `gimli run -- COMMAND` or `gimli up`", err=True)
