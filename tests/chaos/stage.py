@@ -173,7 +173,7 @@ class Stage:
         found: dict[str, list[ProcessId]] = {}
         for pid, marks in self._ours():
             service = marks.get("GIMLI_SERVICE")
-            if service and process.is_session_leader(pid):
+            if service and process.session_of(pid) == pid:
                 living = process.identify(pid)
                 if living and is_alive(living):
                     found.setdefault(service, []).append(living)
@@ -196,7 +196,7 @@ class Stage:
         for pid, marks in self._ours():
             living = process.identify(pid)
             if living and is_alive(living):
-                role = "main process of " if process.is_session_leader(pid) else "descendant of "
+                role = "main process of " if process.session_of(pid) == pid else "descendant of "
                 command = " ".join(process.command_line(pid))
                 service = marks.get("GIMLI_SERVICE")
                 found[pid] = role + service if service else command

@@ -362,8 +362,10 @@ class _Gimli(_Subject):
             file.write(f"{self.pid}\n")
 
     def monitor_pids(self) -> list[int]:
+        """A child of a monitor is none: its trial of a new image, or one that has yet to execute."""
         image = os.path.join("gimli", "monitor", "__main__.py")
-        return [pid for pid in self.descendants() if _is_monitor(process.command_line(pid), image)]
+        found = {pid for pid in self.descendants() if _is_monitor(process.command_line(pid), image)}
+        return [pid for pid in found if process.parent_of(pid) not in found]
 
     def service(self) -> int | None:
         try:
@@ -407,9 +409,7 @@ class _Gimli(_Subject):
 
 
 def _is_monitor(command: list[str], image: str) -> bool:
-    """A new image that only says whether it could take over is none."""
-    is_trial = any(argument.startswith("--verify") for argument in command)
-    return not is_trial and any(argument.endswith(image) for argument in command)
+    return any(argument.endswith(image) for argument in command)
 
 
 def _size_of(path: str) -> int:
