@@ -1,4 +1,4 @@
-"""Chaos on the real kernel: python -m tests.chaos [--seconds N] [--seed N] [--strict].
+"""Chaos on the real kernel: python -m tests.chaos [--seconds N] [--seed N].
 
 Services that crash, hang, fork, ignore TERM and flood; storms of HUP, kill -9 of the monitor, a full disk,
 broken files, stopped processes. The rules are checked from outside all the time (watch.py); the exit status
@@ -22,12 +22,6 @@ from tests.chaos.watch import Watch, cpu_ns, descriptors
 if TYPE_CHECKING:
     from tests.chaos.timeline import Breach
 
-GAPS = {
-    "output-lost-at-kill": "kill -9 between the monitor's read of a FIFO and its write to the log",
-    "end-untold": "kill -9 between the end of a service and the journal's line for it",
-    "descendants-left": "what a service has forked outlives its stop",
-}
-"""What is known to be missing. With --strict none of it is accepted."""
 _IDLE_CPU_PERCENT_MAX = 2.0
 _EVENTS = (
     *("takeover", "takeover-failed", "adopted", "ended-unseen", "started", "exited", "crash", "hang"),
@@ -48,7 +42,7 @@ def main() -> int:
     if not stage.disk_is_ours:
         print("the disk is not filled: that needs root, and a mount namespace of its own", flush=True)
     try:
-        return _run(stage, arguments.seconds, seed, strict=arguments.strict)
+        return _run(stage, arguments.seconds, seed)
     finally:
         stage.close()
 
@@ -58,11 +52,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=str(__doc__).splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="how long the storm lasts")
     parser.add_argument("--seed", type=int, help="what comes when; one that was printed repeats a run")
-    parser.add_argument("--strict", action="store_true", help="accept none of the known gaps")
     return parser.parse_args()
 
 
-def _run(stage: Stage, seconds: float, seed: int, *, strict: bool) -> int:
+def _run(stage: Stage, seconds: float, seed: int) -> int:
     stage.be_still(still=True)
     watch = Watch(stage)
     storm = Storm(stage, watch, seed)
@@ -90,7 +83,7 @@ def _run(stage: Stage, seconds: float, seed: int, *, strict: bool) -> int:
             watch.breach(str(failure))
     watch.close()
     _tell(storm, watch, idle_percent)
-    return _judge(watch.breaches, strict=strict)
+    return _judge(watch.breaches)
 
 
 def _storm(storm: Storm, watch: Watch, seconds: float) -> None:
@@ -161,21 +154,15 @@ def _tell(storm: Storm, watch: Watch, idle_percent: float) -> None:
     print("\n".join(f"{what:{width}}  {figure:>12}" for what, figure in rows))
 
 
-def _judge(breaches: list[Breach], *, strict: bool) -> int:
+def _judge(breaches: list[Breach]) -> int:
     """Print what was broken; the exit status."""
-    known = [breach for breach in breaches if breach.gap and not strict]
-    for gap in sorted({breach.gap for breach in known}):
-        count = sum(breach.gap == gap for breach in known)
-        example = next(breach for breach in known if breach.gap == gap)
-        print(f"known gap, {count} times: {GAPS[gap]}\n    such as {example.at}: {example.what}")
-    broken = [breach for breach in breaches if strict or not breach.gap]
     told: tuple[str, ...] = ()
-    for breach in broken[:_SHOWN_MAX]:
+    for breach in breaches[:_SHOWN_MAX]:
         around = "" if breach.around == told else "\n    ".join(("", *breach.around))
         told = breach.around
         print(f"\nBROKEN at {breach.at}: {breach.what}{around}")
-    print(f"\n{len(broken)} rules broken" if broken else "\nevery rule held")
-    return 1 if broken else 0
+    print(f"\n{len(breaches)} rules broken" if breaches else "\nevery rule held")
+    return 1 if breaches else 0
 
 
 if __name__ == "__main__":

@@ -21,12 +21,10 @@ class Breach:
 
     Args:
         what: in words.
-        gap: the name of the known gap that it shows; empty where none explains it.
         around: the journal's last lines at that moment.
     """
 
     what: str
-    gap: str
     around: tuple[str, ...]
     at: str = ""
 
@@ -76,11 +74,11 @@ class Timeline:
             self._service_event(event, entry["service"], entry)
             self._report_event(event, entry["service"], entry)
 
-    def breach(self, what: str, gap: str = "") -> None:
+    def breach(self, what: str) -> None:
         """A rule was broken now."""
         around = tuple(_line(entry) for entry in self._recent)
         at = str(self._recent[-1]["time"]) if self._recent else ""
-        self.breaches.append(Breach(what, gap, around, at))
+        self.breaches.append(Breach(what, around, at))
 
     def _monitor_event(self, event: str, entry: dict[str, Any]) -> None:
         if event == "takeover":
@@ -107,7 +105,7 @@ class Timeline:
         if event in {"started", "adopted"}:
             if before is not None and before != pid:
                 if service in self._lost:
-                    self.breach(f"{service}: the end of pid {before} was told by nobody", "end-untold")
+                    self.breach(f"{service}: the end of pid {before} was told by nobody")
                 else:
                     self.breach(f"{service}: pid {pid} {event} while {before} has not ended")
             self._living[service] = int(entry["pid"])

@@ -71,10 +71,10 @@ class Watch:
         """All that were seen."""
         return self.timeline.breaches
 
-    def breach(self, what: str, gap: str = "") -> None:
+    def breach(self, what: str) -> None:
         """Somebody else has seen one."""
         with self._lock:
-            self.timeline.breach(what, gap)
+            self.timeline.breach(what)
 
     def lines(self) -> int:
         """How many lines of output arrived."""
@@ -87,20 +87,15 @@ class Watch:
             written = {} if self.blind else witness.counts(self._stage.place(name))
             seen = set()
             for fault in account.close(written):
-                gap = self._explained(fault)
-                if gap != "full disk" and (fault.instance, fault.what) not in seen:
+                if not self._is_of_full_disk(fault) and (fault.instance, fault.what) not in seen:
                     seen.add((fault.instance, fault.what))
-                    self.breach(f"{name} {fault.instance}: {fault.what} ({self._near(fault)})", gap)
+                    self.breach(f"{name} {fault.instance}: {fault.what} ({self._near(fault)})")
         for tail in (self._journal, *self._logs.values()):
             tail.close()
 
-    def _explained(self, fault: witness.Fault) -> str:
+    def _is_of_full_disk(self, fault: witness.Fault) -> bool:
         since_ms, until_ms = fault.since_ms - _MARGIN_MS, fault.until_ms + _MARGIN_MS
-        if any(begin <= until_ms and since_ms <= end for begin, end in self.full_ms):
-            return "full disk"
-        if "missing" in fault.what and any(since_ms <= at_ms <= until_ms for at_ms in self.killed_ms):
-            return "output-lost-at-kill"
-        return ""
+        return any(begin <= until_ms and since_ms <= end for begin, end in self.full_ms)
 
     def _near(self, fault: witness.Fault) -> str:
         kills = [at_ms - fault.since_ms for at_ms in self.killed_ms]
