@@ -136,7 +136,7 @@ def status_of_zombie(pid: int) -> ExitStatus | None:
     """
     stat = _read(f"/proc/{pid}/stat")
     fields = parse_stat(stat) if stat else []
-    if len(fields) <= _EXIT_CODE or fields[0] != b"Z" or os.geteuid() not in {0, _owner_of(pid)}:
+    if len(fields) <= _EXIT_CODE or fields[0] != b"Z" or os.geteuid() not in {0, owner_of(pid)}:
         return None
     return ExitStatus.from_wait_status(int(fields[_EXIT_CODE]))
 
@@ -230,7 +230,7 @@ def describe_sender(pid: int, uid: int | None) -> dict[str, Any]:
     arguments = command_line(pid)[:_ARGUMENTS_MAX]
     return {
         "pid": pid,
-        "uid": _owner_of(pid) if uid is None else uid,
+        "uid": owner_of(pid) if uid is None else uid,
         "comm": command_name(pid),
         "cmdline": [argument[:_ARGUMENT_CHARS_MAX] for argument in arguments],
         "parent": describe_ancestors(parent_of(pid)),
@@ -261,7 +261,8 @@ def _in_words(process: dict[str, Any]) -> str:
     return f"{process.get('comm') or 'a process'} (pid {process.get('pid', '?')})"
 
 
-def _owner_of(pid: int) -> int | None:
+def owner_of(pid: int) -> int | None:
+    """The user that a process runs as; None when it is gone."""
     try:
         return os.stat(f"/proc/{pid}").st_uid
     except OSError:

@@ -342,3 +342,21 @@ def test_many_monitors_started_at_once_are_one(left):
     assert told == ["monitor-started", "monitor-started", "adopted"]
     left.expect_one_copy()
     assert left.gimli.call("down").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process as another user")
+def test_another_users_process_with_a_services_environment_is_not_it(gimli):
+    """Anybody can put anything into the environment of a process of theirs: it must hold up no start."""
+    bell = os.path.join(gimli.runtime_dir, "up", "bell")
+    forged = subprocess.Popen(
+        ["setpriv", "--reuid=65534", "--clear-groups", "sleep", "1h"],
+        env={"GIMLI_BELL": bell, "GIMLI_SERVICE": "web", "PATH": os.environ["PATH"]},
+        start_new_session=True,
+    )
+    gimli._processes.append(forged)
+    while process.owner_of(forged.pid) != 65534:
+        os.sched_yield()
+    running = gimli.up('[service.web]\ncommand = ["sleep", "1h"]\n')
+    assert running.wait_for("started")["pid"] != forged.pid
+    assert running.events("adopted") == []
+    assert forged.poll() is None

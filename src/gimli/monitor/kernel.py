@@ -54,12 +54,14 @@ class Kernel:
         spawner: starts programs.
         cgroups: the services' control groups.
         spool: where their output is on its way.
+        owners: users that services run as, beside our own.
     """
 
-    def __init__(self, spawner: Spawner, cgroups: Cgroups, spool: Spool) -> None:
+    def __init__(self, spawner: Spawner, cgroups: Cgroups, spool: Spool, owners: Iterable[int] = ()) -> None:
         self._spawner = spawner
         self._cgroups = cgroups
         self._spool = spool
+        self._owners = frozenset({os.geteuid(), *owners})
         self.boot_id = _read_text(_BOOT_ID)
 
     now_ns = staticmethod(clock.monotonic_ns)
@@ -154,7 +156,7 @@ class Kernel:
 
     def survey(self, bell_path: str) -> Survey:
         """Every process that can be seen, by what it inherited from a service of this bell."""
-        return leftovers.survey(process.all_pids(), bell_path)
+        return leftovers.survey(process.all_pids(), bell_path, self._owners)
 
     def living(self, pids: Iterable[int]) -> list[ProcessId]:
         """Those of ``pids`` that run."""
@@ -245,7 +247,9 @@ class Kernel:
         if members is None:
             # The orphans of our own child are ours now; those of a stranger may be anybody's.
             candidates = process.all_pids() if ended.adopted else leftovers.orphans(expected)
-            members = list(leftovers.survey(candidates, bell_path).of(service, ended.leader or ended.pid))
+            members = list(
+                leftovers.survey(candidates, bell_path, self._owners).of(service, ended.leader or ended.pid)
+            )
         return leftovers.living(members)
 
     def remove_group(self, service: str) -> None:

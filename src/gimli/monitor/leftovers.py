@@ -38,12 +38,13 @@ class Survey:
         return [pid for pid in self.services.get(service, ()) if pid in self.sessions.get(pid, ())]
 
 
-def survey(pids: Iterable[int], bell_path: str) -> Survey:
+def survey(pids: Iterable[int], bell_path: str, owners: frozenset[int]) -> Survey:
     """Look at processes.
 
     Args:
         pids: which.
         bell_path: of this monitor.
+        owners: the users that services run as. Anybody can give a process of theirs any environment.
     """
     services: dict[str, list[int]] = {}
     sessions: dict[int, list[int]] = {}
@@ -52,7 +53,7 @@ def survey(pids: Iterable[int], bell_path: str) -> Survey:
         if session is None or pid == os.getpid():
             continue
         sessions.setdefault(session, []).append(pid)
-        marks = process.environment(pid)
+        marks = process.environment(pid) if process.owner_of(pid) in owners else {}
         if marks.get(heartbeat.ENV_BELL) == bell_path:
             services.setdefault(marks.get(heartbeat.ENV_SERVICE, ""), []).append(pid)
     return Survey(services, sessions)

@@ -118,7 +118,8 @@ class Monitor:
         control_path = os.path.join(told.instance_dir, CONTROL_NAME)
         self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
         self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
-        self._kernel = Kernel(load_spawner(), self._cgroups, self._spool)
+        owners = [made.identity.uid for made in told.services if made.identity]
+        self._kernel = Kernel(load_spawner(), self._cgroups, self._spool, owners)
         site = Site(
             self._kernel,
             self.loop,
