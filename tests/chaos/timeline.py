@@ -38,6 +38,8 @@ class Timeline:
     breaches: list[Breach] = field(default_factory=list)
     failure_is_expected: bool = False
     """A gimli.toml is broken on purpose, or was a moment ago."""
+    unseen: set[int] = field(default_factory=set)
+    """Services that ended while no monitor ran: what was in their pipes is gone with the last who held them."""
     _living: dict[str, int] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
     """Services that a killed monitor held, of which the next has not spoken yet."""
@@ -115,6 +117,8 @@ class Timeline:
                 self.breach(f"{service}: pid {pid} ended, but {before} is the one that runs")
             if event == "exited" and entry.get("code") is None and entry.get("signo") is None:
                 self.breach(f"{service}: how pid {pid} ended is not known")
+            if event == "ended-unseen":
+                self.unseen.add(int(entry["pid"]))
             self._living.pop(service, None)
         else:
             return
