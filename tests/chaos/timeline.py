@@ -39,7 +39,7 @@ class Timeline:
     failure_is_expected: bool = False
     """A gimli.toml is broken on purpose, or was a moment ago."""
     unseen: set[int] = field(default_factory=set)
-    """Services that ended while no monitor ran: what was in their pipes is gone with the last who held them."""
+    """Those that ended while no monitor ran: what was in their pipes is gone with the last who held them."""
     _living: dict[str, int] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
     """Services that a killed monitor held, of which the next has not spoken yet."""
