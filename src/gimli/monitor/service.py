@@ -91,7 +91,7 @@ class Supervised:
         "_aftermath", "_answered_request", "_asked_by_signal", "_autopsy", "_down_since_ns", "_ended_with",
         "_events", "_kernel", "_log", "_look", "_memory", "_on_change", "_page_was_intact", "_patience",
         "_record_path", "_site", "_spawned", "_started_ns", "_timers", "child", "config", "is_uncertain",
-        "output", "page", "signs", "snapshots", "start_waits",
+        "output", "page", "records_due", "signs", "snapshots", "start_waits",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +122,8 @@ class Supervised:
         self.start_waits = False
         """It is to be started as soon as what a dead monitor's instance left behind is gone."""
         self._autopsy = Autopsy(site.senders)
+        self.records_due = 0
+        """Deaths that are to be recorded in a moment: the monitor must not end before."""
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
         self._patience = self._kernel.patience(
@@ -189,8 +191,9 @@ class Supervised:
             case adoption.Refuse(why=why):
                 self.handle(events.AdoptionRefused(why))
             case adoption.Start(because=because):
-                if record.process and record.boot_id == self._kernel.boot_id:
+                if record.process:
                     self._tell("ended-unseen", pid=record.process.pid, why=because)
+                if record.process and record.boot_id == self._kernel.boot_id:
                     # What it left behind must not meet the next instance.
                     self._clear(Spawned(record.process.pid, -1, -1, adopted=True))
 
@@ -601,6 +604,7 @@ class Supervised:
                 # The next instance comes first, where there is one.
                 delay_s = _RECORD_DELAY_S if self.child.state is State.BACKOFF else 0.0
                 death = self._autopsy.death
+                self.records_due += 1
                 self._site.loop.after(delay_s, lambda: self._record_death(pid, signo, death))
             case actions.LetGo():
                 self.page.die_at_once()
@@ -614,6 +618,7 @@ class Supervised:
                 self._tell(event, **dict(details))
 
     def _record_death(self, pid: int, signo: int, death: Death) -> None:
+        self.records_due -= 1
         if self._site.records.wants(self.config.name, signo, self._kernel.now_ns()):
             self.snapshots.take(self._request("crash", 0, ended_pid=pid, signo=signo, death=death))
 

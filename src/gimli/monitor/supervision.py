@@ -91,10 +91,10 @@ class Supervision:
         if not self.is_ending and not self._told.foreground:
             return False
         states = {service.child.state for service in self.services.values()}
+        if any(service.start_waits or service.records_due for service in self.services.values()):
+            return False
         if self.is_ending:
             return not states & LIVE and not self._site.evidence.is_capturing
-        if any(service.start_waits for service in self.services.values()):
-            return False
         return states <= {State.DOWN, State.FAILED} and self._site.evidence.is_idle
 
     def exit_status(self) -> int:
