@@ -601,11 +601,7 @@ class Supervised:
             case actions.CaptureWorker(crash=crash):
                 self.snapshots.take(self._request("crash", crash.pid, crash=crash))
             case actions.RecordDeath(pid=pid, signo=signo):
-                # The next instance comes first, where there is one.
-                delay_s = _RECORD_DELAY_S if self.child.state is State.BACKOFF else 0.0
-                death = self._autopsy.death
-                self.records_due += 1
-                self._site.loop.after(delay_s, lambda: self._record_death(pid, signo, death))
+                self._record_soon(pid, signo, self._autopsy.death)
             case actions.LetGo():
                 self.page.die_at_once()
                 if self._asked_by_signal:
@@ -617,8 +613,20 @@ class Supervised:
             case actions.Tell(event=event, details=details):
                 self._tell(event, **dict(details))
 
+    def _record_soon(self, pid: int, signo: int, death: Death) -> None:
+        """At once for a fault; a program that was killed is started again first, where it is."""
+        if signo != Signals.SIGKILL or self.child.state is not State.BACKOFF:
+            self._record_death(pid, signo, death)
+            return
+        self.records_due += 1
+
+        def record() -> None:
+            self.records_due -= 1
+            self._record_death(pid, signo, death)
+
+        self._site.loop.after(_RECORD_DELAY_S, record)
+
     def _record_death(self, pid: int, signo: int, death: Death) -> None:
-        self.records_due -= 1
         if self._site.records.wants(self.config.name, signo, self._kernel.now_ns()):
             self.snapshots.take(self._request("crash", 0, ended_pid=pid, signo=signo, death=death))
 
