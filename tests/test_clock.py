@@ -97,7 +97,8 @@ def test_a_formatted_duration_has_two_units_at_most_and_is_nearly_the_number(sec
     unit_s = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "days": 86400}
     read_s = sum(float(words[i]) * unit_s[words[i + 1]] for i in range(0, len(words), 2))
     # Two units: never off by more than the smaller one, and only days drop a remainder.
-    assert abs(read_s - seconds) <= max(0.05, seconds * 0.01 if seconds < 172_799 else 86_400)
+    off_s_max = max(0.05, seconds * 0.01 if seconds < 172_799 else 86_400)
+    assert abs(read_s - seconds) <= off_s_max + 1e-9  # 0.8 - 0.75 is a little more than 0.05
 
 
 @pytest.fixture

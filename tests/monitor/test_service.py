@@ -13,7 +13,7 @@ import pytest
 from gimli import heartbeat
 from gimli.errors import GimliError
 from gimli.journal import Journal
-from gimli.monitor import config, events
+from gimli.monitor import actions, config, events
 from gimli.monitor.cgroups import Cgroups
 from gimli.monitor.child import State
 from gimli.monitor.deaths import Records
@@ -188,3 +188,23 @@ def test_nothing_is_left_open(hold):
         os.close(held.journal._fd)
         assert set(os.listdir("/proc/self/fd")) == before
         assert sorted(os.listdir(directory)) == ["app.log", "journal", "journal.reserve"]
+
+
+def test_a_start_that_fails_waits_for_its_backoff_and_is_tried_once(hold, monkeypatch):
+    """When the machine is short of processes, twice the tries would be the wrong answer."""
+    held = hold("sleep", "1h", backoff=config.Backoff(first_s=3600.0, limit_s=3600.0))
+    tries = []
+
+    def refuse(*arguments):
+        tries.append(arguments)
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held.service._kernel, "spawn", refuse)
+        held.service.handle(events.StartWanted())
+        assert held.service.child.state is State.BACKOFF
+        held.service._expired(actions.Timer.RESTART)
+    assert len(tries) == 2, "the first start, and one after its wait"
+    assert held.service.child.failures == 2
+    held.service.handle(events.StartWanted())
+    held.until(State.RUNNING)

@@ -654,7 +654,6 @@ class Supervised:
                 self._arm(timer, delay_s)
                 return
         self.handle(_EXPIRED[timer]())
-        self.handle(_EXPIRED[timer]())
 
     def _extend_stop(self, delay_s: float) -> None:
         due = self._timers.get(actions.Timer.STOP)
