@@ -24,6 +24,7 @@ from simulation.helpers import VirtualHelper
 from simulation.journal import VirtualJournal
 from simulation.kernel import VirtualKernel
 from simulation.loop import VirtualLoop
+from simulation.world import Violated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,8 +143,9 @@ class Shell(Monitor):
 
     def execute(self, configuration: dict[str, Any] | None, *, wished_again: bool) -> str:
         """In place."""
-        document = json.dumps(self._pack(configuration, wished_again=wished_again)).encode()
         self.supervision.interrupt()
+        self._nothing_is_forgotten()
+        document = json.dumps(self._pack(configuration, wished_again=wished_again)).encode()
         fds = self._inherited()
         try:
             self.me.may_fail(errno.EMFILE, errno.ENOMEM)
@@ -154,6 +156,12 @@ class Shell(Monitor):
             return f"the new image cannot be executed: {error.strerror}"
         self.me.execute()
         raise Replaced(document, self.me)
+
+    def _nothing_is_forgotten(self) -> None:
+        """Deaths that wait for their report are nowhere in the document of a takeover."""
+        for service in self.supervision.services.values():
+            if service.records_due:
+                raise Violated(f"{service.config.name}: a takeover forgets a death: {service.records_due}")
 
     def _close(self) -> None:
         self.supervision.close()

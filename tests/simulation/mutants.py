@@ -148,6 +148,18 @@ def who_comes_back_is_forgotten(patch: pytest.MonkeyPatch) -> type[Shell]:
     return Shell
 
 
+def damage_is_not_mended(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """A service found by its mark is adopted, its record left as it is: a fault that gimli had."""
+    patch.setattr(VirtualKernel, "write_running", lambda *_: None)
+    return Shell
+
+
+def a_takeover_forgets_deaths(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """A program is killed in the moment before a takeover, and has no report: a fault that gimli had."""
+    patch.setattr(Supervised, "interrupt", lambda service: service.signs.interrupt())
+    return Shell
+
+
 MUTANTS = (
     takeover_by_fork,
     hangups_are_not_coalesced,
@@ -159,4 +171,6 @@ MUTANTS = (
     a_refusal_is_forgotten,
     one_report_waits_at_most,
     who_comes_back_is_forgotten,
+    damage_is_not_mended,
+    a_takeover_forgets_deaths,
 )

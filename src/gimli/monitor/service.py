@@ -122,7 +122,7 @@ class Supervised:
         self.start_waits = False
         """It is to be started as soon as what a dead monitor's instance left behind is gone."""
         self._autopsy = Autopsy(site.senders)
-        self.records_due = 0
+        self.records_due: list[tuple[int, int, Death]] = []
         """Deaths that are to be recorded in a moment: the monitor must not end before."""
         self._timers: dict[actions.Timer, Deadline] = {}
         self._look: Deadline | None = None
@@ -296,6 +296,11 @@ class Supervised:
             self._watch_process(self._spawned)
         for name, at_ns in packed["timers"].items():
             self._arm_at(actions.Timer(name), at_ns)
+
+    def interrupt(self) -> None:
+        """Before a takeover: do now what its next image would not know of."""
+        self._record_due()
+        self.signs.interrupt()
 
     def resume(self) -> None:
         """After a takeover, with all services there: see what has happened meanwhile."""
@@ -618,13 +623,13 @@ class Supervised:
         if signo != Signals.SIGKILL or self.child.state is not State.BACKOFF:
             self._record_death(pid, signo, death)
             return
-        self.records_due += 1
+        self.records_due.append((pid, signo, death))
+        self._site.loop.after(_RECORD_DELAY_S, self._record_due)
 
-        def record() -> None:
-            self.records_due -= 1
+    def _record_due(self) -> None:
+        due, self.records_due = self.records_due, []
+        for pid, signo, death in due:
             self._record_death(pid, signo, death)
-
-        self._site.loop.after(_RECORD_DELAY_S, record)
 
     def _record_death(self, pid: int, signo: int, death: Death) -> None:
         if self._site.records.wants(self.config.name, signo, self._kernel.now_ns()):

@@ -130,8 +130,8 @@ class Supervision:
 
     def interrupt(self) -> None:
         """Before the next image: stop what it could not go on with."""
-        for service in self.services.values():
-            service.signs.interrupt()
+        for service in tuple(self.services.values()):
+            service.interrupt()
 
     def descriptors(self) -> list[int]:
         """Those that the next image of the monitor must inherit."""
