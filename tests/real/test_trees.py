@@ -160,3 +160,46 @@ def test_as_pid_1_it_reaps_strangers_forwards_signals_and_exits_with_the_program
     assert gimli.read_line(inside) == "got usr1\n"
     os.kill(monitor, signal.SIGTERM)
     assert inside.wait(PATIENCE_S) == 7
+
+
+FORKS_LATE = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pids = open(sys.argv[1], "a")
+main = os.getpid()
+watched = os.pidfd_open(main)
+if os.fork() == 0:
+    import select
+    select.select([watched], [], [])  # until the main process has ended
+    signal.sigtimedwait([signal.SIGUSR1], 0.1)  # and has been followed by TERM
+    os.fork()
+    pids.write("%d\\n" % os.getpid())
+    pids.flush()
+    while True: signal.pause()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+print("forked", flush=True)
+while True: signal.pause()
+"""
+
+
+def test_what_is_forked_during_the_stop_interval_is_killed_as_well(gimli, kind):
+    """It is found when its parent has been killed: no TERM, which it ignores, must be all that it gets."""
+    pids_path = gimli.write("pids", "")
+    program = (sys.executable, "-c", FORKS_LATE, pids_path)
+    prefix = WITHOUT_CGROUPS if kind == "sessions" else ()
+    options = ("--name", "app", "--log", "app.log", "--watchdog-stop", "0.5s")
+    process_ = subprocess.Popen(
+        [*prefix, *COMMAND, "run", *options, "--", *program],
+        cwd=gimli.directory, env=gimli.environment, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    gimli._processes.append(process_)
+    running = gimli.follow("run.app", process_)
+    running.wait_for("started")
+    reader = gimli.popen("logs", "app", "-f", stdout=subprocess.PIPE)
+    assert gimli.read_line(reader) == "forked\n"
+    running.send(signal.SIGTERM)
+    assert running.wait() == 3
+    pids = [int(line) for line in gimli.read("pids").split()]
+    assert len(pids) == 2
+    assert not any(map(is_living, pids))
+    assert running.events("leftovers-remain") == []

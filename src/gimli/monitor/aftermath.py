@@ -61,7 +61,9 @@ class Aftermath:
         self._clear()
 
     def signal(self, signo: int) -> None:
-        """Signal what is left."""
+        """Signal what is left, and who is found from now on: KILL is never followed by less."""
+        if signo == Signals.SIGKILL:
+            self._signo = int(signo)
         for pidfd in self._held.values():
             try:
                 self._site.kernel.send_signal(pidfd, signo)
