@@ -18,8 +18,8 @@ import pytest
 
 from gimli.errors import GimliError
 from gimli.journal import Journal
+from gimli.loop import Loop
 from gimli.monitor import trace
-from gimli.monitor.loop import Loop
 from gimli.monitor.senders import Senders
 from gimli.monitor.signals import Received
 

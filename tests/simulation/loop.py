@@ -1,4 +1,4 @@
-"""The event loop on virtual time: the same interface as ``gimli.monitor.loop.Loop``."""
+"""The event loop on virtual time: the same interface as ``gimli.loop.Loop``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import heapq
 import os
 from typing import TYPE_CHECKING
 
-from gimli.monitor.loop import READ, Deadline
+from gimli.loop import READ, Deadline
 from simulation.files import HANGUP, File
 
 if TYPE_CHECKING:

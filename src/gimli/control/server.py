@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Watcher(Protocol):
-        """The part of an event loop that a server needs; ``monitor.loop.Loop`` is one."""
+        """The part of an event loop that a server needs; ``loop.Loop`` is one."""
 
         def watch(self, fd: int, callback: Callable[[int], None], events: int = ...) -> None:
             """Call back when ``fd`` is ready."""

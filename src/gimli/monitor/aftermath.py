@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from gimli.monitor.loop import Deadline
+    from gimli.loop import Deadline
     from gimli.monitor.service import Site
     from gimli.monitor.spawned import Spawned
     from gimli.process import ProcessId

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from gimli.loop import Deadline, Loop
     from gimli.monitor.cgroups import Cgroups
     from gimli.monitor.config import Log, Service
     from gimli.monitor.leftovers import Survey
-    from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.records import Record
     from gimli.monitor.spawn import Spawner, Surroundings
     from gimli.monitor.spawned import Spawned

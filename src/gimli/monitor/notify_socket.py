@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
 
 _MESSAGES_AT_ONCE = 64
 """Then the others have their turn; epoll comes back for the rest."""

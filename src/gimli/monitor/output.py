@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gimli.loop import Deadline
     from gimli.monitor.config import Log
-    from gimli.monitor.loop import Deadline
 
 _BYTES_AT_ONCE = 1_048_576
 """Then the other services have their turn; epoll comes back for the rest."""

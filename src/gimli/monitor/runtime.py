@@ -18,13 +18,13 @@ from gimli import clock, paths, process
 from gimli.control.server import Server, listen
 from gimli.errors import GimliError
 from gimli.journal import Journal
+from gimli.loop import Loop
 from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
 from gimli.monitor.deaths import Records, journal_details
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
 from gimli.monitor.lock import hold_instance
-from gimli.monitor.loop import Loop
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.pidfile import Pidfile

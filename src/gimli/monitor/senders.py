@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.journal import Journal
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
     from gimli.monitor.signals import Received
 
 _TOLD_BY_TRACE = frozenset(

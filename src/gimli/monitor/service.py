@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.journal import Journal
+    from gimli.loop import Deadline, Loop
     from gimli.monitor.config import Service
     from gimli.monitor.deaths import Death, Records
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.kernel import Kernel
     from gimli.monitor.leftovers import Survey
-    from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.notify_socket import NotifySocket
     from gimli.monitor.output import Output
     from gimli.monitor.senders import Senders

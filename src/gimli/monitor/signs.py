@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gimli.loop import Deadline, Loop
     from gimli.monitor.config import Intervals, Service, Target
-    from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.notify import Notice
     from gimli.monitor.notify_socket import Message
     from gimli.monitor.spawned import Spawned
