@@ -11,6 +11,8 @@ SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path 
 PACKAGES := python3-venv gcc g++ libc6-dev gdb strace elfutils libc6-dbg logrotate
 # Daemons that the tests keep up.
 PACKAGES += tor redis-server haproxy nginx-light
+# What the pair needs, its peers on the wire, and what looks at their packets.
+PACKAGES += iproute2 nftables conntrack ucarp tcpdump tshark iputils-ping
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak check bench chaos install wheel package lib clean
@@ -53,7 +55,7 @@ wheel: $(STAMPS)/venv ## Build the wheel into dist/
 package: wheel ## Install the wheel into an empty environment and run the demo from it
 	rm -rf $(STAMPS)/package
 	$(PYTHON) -m venv $(STAMPS)/package
-	$(STAMPS)/package/bin/pip install -q "$$(ls dist/gimli_monitor-*.whl)[analysis]"
+	$(STAMPS)/package/bin/pip install -q "$$(ls dist/gimli_monitor-*.whl)[analysis,pair]"
 	cd / && $(CURDIR)/$(STAMPS)/package/bin/gimli demo
 
 lib: $(STAMPS)/venv ## Build libgimli for working from the source tree (src/gimli/_lib)
@@ -84,7 +86,7 @@ $(STAMPS)/venv: pyproject.toml | $(STAMPS)/apt
 	@$(BIN)/pip install -q --upgrade 'pip>=25.1'
 	@$(BIN)/pip install -q 'meson-python>=0.17' 'meson>=1.5' ninja
 	@$(BIN)/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); p = d["project"]; \
-		print("\n".join(p["dependencies"] + p["optional-dependencies"]["analysis"] + \
+		o = p["optional-dependencies"]; print("\n".join(p["dependencies"] + o["analysis"] + o["pair"] + \
 		[x for x in d["dependency-groups"]["dev"] if not x.startswith(p["name"])]))' >$(STAMPS)/requirements
 	@$(BIN)/pip install -q -r $(STAMPS)/requirements
 	@touch $@
