@@ -7,7 +7,7 @@ have a timeout. Being MASTER is being in the set; who does not renew its lease f
 kernel and without anybody's help, guarded and silent.
 
     frame in --> ingress_lan0 --- name in lease_1? -- no --> in_1: for the virtual MAC or address? drop
-                              \\-- name in lease_1? -- no --> group_lan0: group MAC, unicast IP? drop
+                              +--- name in lease_1? -- no --> group_lan0: group MAC, unicast IP? drop
     frame out -> egress_lan0 ---- name in lease_1? -- no --> out_1: from the virtual MAC or address? drop
 
 ``group_lan0`` is the guard proper: a switch floods frames for a group MAC to every port, and a standby
@@ -342,12 +342,11 @@ def ruleset(guard: Guard, *, fresh: bool = True) -> str:
         f"add set {table} {lease_set(vhid.vhid)} {{ type ifname; flags timeout; }}" for vhid in guard.vhids
     ]
     for chain in chains:
-        hook = (
-            f' {{ type filter hook {chain.hook} device "{chain.device}" priority {chain.priority}; policy accept; }}'
-            if chain.hook
-            else ""
-        )
-        lines += [f"add chain {table} {chain.name}{hook}", f"flush chain {table} {chain.name}"]
+        hook = f' {{ type filter hook {chain.hook} device "{chain.device}" priority {chain.priority}; }}'
+        lines += [
+            f"add chain {table} {chain.name}{hook if chain.hook else ''}",
+            f"flush chain {table} {chain.name}",
+        ]
     lines += [f"add rule {table} {chain.name} {rule}" for chain in chains for rule in chain.rules]
     return "\n".join(lines) + "\n"
 

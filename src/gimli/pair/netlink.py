@@ -129,6 +129,8 @@ class Netlink:
             TimeoutError: the kernel has not answered.
             OSError: it has not taken the messages.
         """
+        if not requests:
+            return []
         first = self._sequence + 1
         packed = [self._packed(before, 0)] if before else []
         begin = self._sequence + 1
@@ -223,7 +225,7 @@ class Subscription:
         self._socket.close()
 
     def read(self) -> tuple[list[tuple[int, int, bytes]], bool]:
-        """Type, port of who caused it, and body of what has come, without waiting; and whether any was lost."""
+        """Type, causer's port and body of what has come, without waiting; and whether some was lost."""
         heard: list[tuple[int, int, bytes]] = []
         lost = False
         while True:
