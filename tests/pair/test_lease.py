@@ -12,7 +12,7 @@ import pytest
 
 from gimli.pair import nft
 from gimli.pair.address import Addresses, Place
-from gimli.pair.guard import JIFFY_S_MAX, lease_of, ruleset
+from gimli.pair.guard import lease_of, ruleset
 from gimli.pair.lease import LeaseLapsed, Leases
 from gimli.pair.nft import GuardRefused
 from gimli.pair.readback import counts
@@ -26,6 +26,9 @@ from tests.pair.wanted import GUARD, VIRTUAL_MAC
 pytestmark = pytest.mark.real
 
 FIRST, SECOND = lease_of(GUARD, 1), lease_of(GUARD, 2)
+LATE_S = 0.05
+"""A lease of 400 ms may end so late: a jiffy, and what the host of a virtual machine takes from its clock."""
+
 SILENCE_S = 0.2
 """How long a question waits for an answer that must not come; one that comes takes a millisecond."""
 
@@ -122,7 +125,7 @@ def test_a_lease_that_is_not_renewed_ends_in_time(leases, addresses, station):
     leases.acquire([FIRST], 0.4)
     acquired_s = time.monotonic()
     last_s = asked_until(station, acquired_s + 0.8)
-    assert 0 < last_s - acquired_s < 0.4
+    assert 0 < last_s - acquired_s < 0.4 + LATE_S
 
 
 @VIRTUAL
@@ -222,7 +225,7 @@ def test_a_daemon_that_is_killed_or_hangs_is_silent_in_time(lan, holder, station
     os.kill(holder.pid, sign)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
     ended_s = time.monotonic()
-    assert asked_until(station, ended_s + 0.8) - ended_s < 0.4 + JIFFY_S_MAX
+    assert asked_until(station, ended_s + 0.8) - ended_s < 0.4 + LATE_S
     assert "192.0.2.1/24" in lan.node.run("ip", "addr", "show", "carp1")
     for virtual, asker in ADDRESSES.items():
         assert station.ask(virtual, asker, SILENCE_S) == set()

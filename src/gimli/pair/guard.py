@@ -129,7 +129,7 @@ LEASE_SHARE = 0.8
 """Of the peer's patience; the rest is for its clock, the frame's way, and what a takeover takes."""
 
 JIFFY_S_MAX = 0.010
-"""The kernel counts a timeout in whole jiffies (10 ms at HZ=100, the coarsest), and begins within one."""
+"""The kernel counts a timeout in jiffies, of 10 ms at HZ=100, the coarsest; it may end one early or late."""
 
 
 def lease_s(interval_s: float, dead_s: float) -> float:
@@ -140,7 +140,8 @@ def lease_s(interval_s: float, dead_s: float) -> float:
     there is a time in which nobody answers, and never one in which both do. (Renewed after the
     advertisement, a daemon that is stopped between the two would hold on for longer than its peer waits.)
 
-    It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy.
+    It is a jiffy shorter than the peer's patience at least. And it must outlast the wait for the next
+    renewal, by half an interval for a late timer and by a jiffy.
 
     Args:
         interval_s: between two of our advertisements.
@@ -149,7 +150,7 @@ def lease_s(interval_s: float, dead_s: float) -> float:
     Raises:
         UsageError: there is no such time.
     """
-    length_s = math.floor(LEASE_SHARE * dead_s * 1000) / 1000
+    length_s = math.floor(min(LEASE_SHARE * dead_s, dead_s - JIFFY_S_MAX) * 1000) / 1000
     wanted_s = 1.5 * interval_s + JIFFY_S_MAX
     if length_s < wanted_s:
         raise UsageError(
