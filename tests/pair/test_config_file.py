@@ -114,11 +114,13 @@ def test_the_fast_mode_needs_a_skew():
     )
 
 
-def test_a_vhid_stands_once_at_an_interface():
+def test_a_vhid_stands_once():
     table = (
         "[[carp]]\nvhid = 1\ninterface = 'lan0'\naddresses = ['192.0.2.1/24']\npassword = 'mellon-mellon'\n"
     )
-    assert problems(table * 2) == ["line 7: carp.2.vhid: 1 stands at lan0 already"]
+    assert problems(table * 2) == [
+        "line 7: carp.2.vhid: 1 stands at lan0 already; each address pair has a number of its own"
+    ]
 
 
 def test_a_password_file_that_others_can_read_is_refused(tmp_path):

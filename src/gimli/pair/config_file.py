@@ -88,12 +88,13 @@ class _Reading:
             )
             return ()
         carps = [self._carp(place, table) for place, table in enumerate(tables)]
-        seen: set[tuple[str, int]] = set()
+        seen: dict[int, str] = {}
         for place, carp in enumerate(carps):
-            if carp and (carp.interface, carp.vhid) in seen:
-                self._problem(("carp", place, "vhid"), f"{carp.vhid} stands at {carp.interface} already")
+            if carp and carp.vhid in seen:
+                there = f"{carp.vhid} stands at {seen[carp.vhid]} already"
+                self._problem(("carp", place, "vhid"), f"{there}; each address pair has a number of its own")
             if carp:
-                seen.add((carp.interface, carp.vhid))
+                seen[carp.vhid] = carp.interface
         return tuple(carp for carp in carps if carp)
 
     def _carp(self, place: int, table: dict[str, Any]) -> config.Carp | None:
