@@ -168,6 +168,14 @@ class Authenticator:
             self.vhid, advbase, advskew, demotion, counter, self._digest(self._message, counter)
         )
 
+    def bow_out(self, counter: int) -> Advertisement:
+        """The advertisement of a MASTER that goes.
+
+        Its demotion is the highest one as well: by that OpenBSD takes over without preemption in the fast mode
+        too, and a MASTER there does not yield to it.
+        """
+        return self.sign(BOW_OUT, BOW_OUT, BOW_OUT, counter)
+
     def verify(self, advertisement: Advertisement, own_counters: range = range(0)) -> None:
         """Let only a peer's advertisement pass.
 
