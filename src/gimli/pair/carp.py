@@ -1,7 +1,7 @@
 """In which role is a vhid, and what does each event do to it?
 
-``TABLE`` is the whole answer: a row for every pair of role and event, also for those that change nothing, with
-the reason. ``step`` applies one row. Which of two nodes outranks the other is decided before, by
+``TABLE`` is the whole answer: a row for every pair of role and event, also for those that change nothing,
+with the reason. ``step`` applies one row. Which of two nodes outranks the other is decided before, by
 ``gimli.pair.election``: the machine is told.
 
     INIT --Enabled--> BACKUP --MasterDownExpired, PeerYields, PeerBowedOut--> MASTER
@@ -17,304 +17,60 @@ takes over when either is silent).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gimli.clock import format_duration
+from gimli.pair.carp_actions import (
+    Announce,
+    Arm,
+    Disarm,
+    DropAddresses,
+    SendAdvertisement,
+    SendBowOut,
+    TakeAddresses,
+    Tell,
+    TellDeaf,
+    Timer,
+)
+from gimli.pair.carp_events import (
+    AdvertiseDue,
+    AnnounceDue,
+    DemotionChanged,
+    Disabled,
+    Enabled,
+    LeaseLapsed,
+    MasterDownExpired,
+    Outranked,
+    PeerBowedOut,
+    PeerLives,
+    PeerOutranks,
+    PeerWorse,
+    PeerYields,
+    SendRecovered,
+    StopWanted,
+)
+from gimli.pair.vhid import (
+    Contest,
+    Role,
+    Vhid,
+    advertise_interval_s,
+    announce_again_s,
+    master_down_interval_s,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from gimli.pair.packet import Address
+    from gimli.pair.carp_actions import Action
+    from gimli.pair.carp_events import Event
 
-    Effect = Callable[["Vhid", Any], tuple["Vhid", tuple["Action", ...]]]
+    Effect = Callable[[Vhid, Any], tuple[Vhid, tuple[Action, ...]]]
 
 CONTEST_ADVERTISEMENTS_MAX = 5
 """Advertisements of ours that a lower-ranked MASTER may outlast. It is to yield at the first: more are lost
 packets, and this many a path that works in one direction only."""
-ANNOUNCE_AGAIN_S_MIN = 1.0
-"""Not sooner than this, in the fast mode: the second announcement is for switches that were still busy with the
-first one, and they are no faster for that."""
-
-
-class Role(Enum):
-    """The three states of the protocol; the value is its name in the status."""
-
-    INIT = "INIT"
-    BACKUP = "BACKUP"
-    MASTER = "MASTER"
-
-
-class Timer(Enum):
-    """A deadline of a vhid. There is one of each; arming it again moves it."""
-
-    MASTER_DOWN = "master-down"
-    ADVERTISE = "advertise"
-    ANNOUNCE = "announce"
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What another node of the group last said of itself.
-
-    Args:
-        source: its address.
-        advbase: seconds, one byte.
-        advskew: 1/256 s, one byte.
-        demotion: how unfit it holds itself, one byte.
-    """
-
-    source: Address
-    advbase: int
-    advskew: int
-    demotion: int
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """A lower-ranked node that is MASTER beside us.
-
-    Args:
-        sent: our advertisements since it was first heard.
-        quiet: those of them since it was last heard.
-        told: it was said that it does not hear us.
-    """
-
-    sent: int = 0
-    quiet: int = 0
-    told: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Vhid:
-    """One group, as this node is in it.
-
-    Args:
-        vhid: 1-255.
-        advbase: seconds between two advertisements, 0-255.
-        advskew: 1/256 s more between them, and the handicap of this node, 0-254. 255 is a bow-out's.
-        preempt: whether it takes over from a MASTER that it outranks.
-        source: the address its advertisements come from; of the family by which equals are ranked.
-        role: its role.
-        demotion: how unfit it holds itself, 0-255.
-        demoted_because: the reasons, in words; empty when there are none.
-        peer: the MASTER last heard, while BACKUP; whoever else advertises, while MASTER.
-        announcing: a second announcement is due.
-        contest: it goes on while a lower-ranked MASTER does not step down.
-    """
-
-    vhid: int
-    advbase: int
-    advskew: int
-    preempt: bool
-    source: Address
-    role: Role = Role.INIT
-    demotion: int = 0
-    demoted_because: str = ""
-    peer: Peer | None = None
-    announcing: bool = field(default=False, repr=False)
-    contest: Contest | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        for name, number, lowest, highest in (
-            ("vhid", self.vhid, 1, 255),
-            ("advbase", self.advbase, 0, 255),
-            ("advskew", self.advskew, 0, 254),
-            ("demotion", self.demotion, 0, 255),
-        ):
-            if not lowest <= number <= highest:
-                raise ValueError(f"{name} is {number}, {lowest} to {highest} fit")
-
-
-@dataclass(frozen=True, slots=True)
-class Enabled:
-    """The interface is up, and the guard is in place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disabled:
-    """It can not be MASTER: the link has gone, or the guard, or the addresses can not be taken."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopWanted:
-    """The daemon ends."""
-
-    because: str = "asked to stop"
-
-
-@dataclass(frozen=True, slots=True)
-class MasterDownExpired:
-    """No advertisement of a MASTER for the dead time."""
-
-    silent_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class AdvertiseDue:
-    """The interval is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnnounceDue:
-    """The time for the second announcement has come."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerOutranks:
-    """Heard as MASTER: another MASTER that is to stay."""
-
-    peer: Peer
-    why: str
-    patience_s: float
-    """The silence after which it is dead."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerWorse:
-    """Heard as MASTER: another MASTER that is to yield."""
-
-    peer: Peer
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class PeerLives:
-    """Heard: a MASTER that changes nothing."""
-
-    peer: Peer
-    patience_s: float
-    """The silence after which it is dead."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerYields:
-    """Heard as BACKUP: a MASTER that this node takes over from."""
-
-    peer: Peer
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class PeerBowedOut:
-    """Heard: a MASTER that goes."""
-
-    peer: Peer
-
-
-@dataclass(frozen=True, slots=True)
-class DemotionChanged:
-    """The sum of all that makes this node unfit has changed, or its reasons."""
-
-    total: int
-    because: str
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseLapsed:
-    """The daemon stood still for so long that the kernel has taken its right to the addresses."""
-
-    silent_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outranked:
-    """The peer owns the connections in a later epoch than ours."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendRecovered:
-    """A frame went out after one that could not."""
-
-
-Event = (
-    Enabled
-    | Disabled
-    | StopWanted
-    | MasterDownExpired
-    | AdvertiseDue
-    | AnnounceDue
-    | PeerOutranks
-    | PeerWorse
-    | PeerLives
-    | PeerYields
-    | PeerBowedOut
-    | DemotionChanged
-    | LeaseLapsed
-    | Outranked
-    | SendRecovered
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SendAdvertisement:
-    """Send one by every path."""
-
-    advbase: int
-    advskew: int
-    demotion: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendBowOut:
-    """Send the advertisement of a MASTER that goes (``Authenticator.bow_out``) by every path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """Let a timer run out after that time; one that is armed is moved."""
-
-    timer: Timer
-    after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Disarm:
-    """Forget a timer, armed or not."""
-
-    timer: Timer
-
-
-@dataclass(frozen=True, slots=True)
-class TakeAddresses:
-    """Acquire the lease, then the addresses."""
-
-
-@dataclass(frozen=True, slots=True)
-class DropAddresses:
-    """Release the lease, then the addresses; an order to make sure of, also when they were never taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Tell the link where the addresses are (``gimli.pair.announce``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """For the journal: the role has changed."""
-
-    role: Role
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class TellDeaf:
-    """For the journal: a peer does not hear us. Once in a contest."""
-
-    peer: Peer
-    why: str
-
-
-Action = (
-    SendAdvertisement | SendBowOut | Arm | Disarm | TakeAddresses | DropAddresses | Announce | Tell | TellDeaf
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,44 +86,6 @@ def step(vhid: Vhid, event: Event) -> tuple[Vhid, tuple[Action, ...]]:
     """Apply one event. Pure: same arguments, same result."""
     row = TABLE[vhid.role][type(event)]
     return row.effect(replace(vhid, role=row.target), event)
-
-
-def interval_256ths(advbase: int, advskew: int) -> int:
-    """What two nodes are ranked by, in 1/256 s: who advertises more often is MASTER.
-
-    Source: the comparisons of sc_tv and ch_tv in OpenBSD carp_proto_input_c().
-    """
-    return advbase * 256 + advskew
-
-
-def advertise_interval_s(advbase: int, advskew: int) -> float:
-    """Seconds between two advertisements: advbase + advskew/256, at least 1/256.
-
-    Source: OpenBSD carp_send_ad(), where 0 and 0 is 1/256 s.
-    """
-    return max(interval_256ths(advbase, advskew), 1) / 256
-
-
-def master_down_interval_s(advbase: int, advskew: int) -> float:
-    """Seconds of silence after which a BACKUP with these settings takes over.
-
-    Three intervals of the MASTER, taken to have the same advbase, and this node's own handicap. In the fast mode
-    (advbase 0) the handicap is all there is: three of them.
-
-    Source: OpenBSD carp_setrun() up to its change to microseconds, and ucarp's, where the 3 is `dead_ratio`.
-    Later ones wait for 3 * (advbase + advskew/256): longer, and never shorter.
-    """
-    if advbase == 0:
-        return 3 * max(advskew, 1) / 256
-    return 3 * advbase + advskew / 256
-
-
-def announce_again_s(advbase: int, advskew: int) -> float:
-    """Seconds from one announcement to the next: about two advertisements.
-
-    Source: sc_delayed_arp in OpenBSD carp_master_down().
-    """
-    return max(2 * advertise_interval_s(advbase, advskew), ANNOUNCE_AGAIN_S_MIN)
 
 
 def _nothing(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
@@ -462,14 +180,14 @@ def _send_again(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
 def _stand(vhid: Vhid, event: PeerWorse) -> tuple[Vhid, tuple[Action, ...]]:
     """Show a lower-ranked MASTER that we are there, and the link where the addresses belong.
 
-    At once, so that two MASTERs are not for as long as our interval, and not more often than announcements are
-    repeated: nobody makes us send a frame for each of his own.
+    At once, so that there are not two for as long as our interval; and not more often than announcements are
+    repeated, so that nobody makes us send a frame for each of his own.
     """
     contest = replace(vhid.contest or Contest(), quiet=0)
     actions: tuple[Action, ...] = ()
     if contest.sent >= CONTEST_ADVERTISEMENTS_MAX and not contest.told:
         contest = replace(contest, told=True)
-        why = f"still MASTER after {contest.sent} of our advertisements, though {event.why}: it does not hear us"
+        why = f"MASTER after {contest.sent} advertisements of ours, though {event.why}: it does not hear us"
         actions = (TellDeaf(event.peer, why),)
     vhid = replace(vhid, peer=event.peer, contest=contest)
     if vhid.announcing:

@@ -7,23 +7,19 @@ As OpenBSD does it (sys/netinet/ip_carp.c, carp_proto_input_c()), with these dif
 
 - Equal MASTERs: OpenBSD's both yield. Here, as in ucarp, the one with the lower address stays; addresses are
   compared as ucarp compares them, last byte first.
-- A bow-out is one whatever the settings. OpenBSD's rule for it (theirs > 3 * advbase) is off in the fast mode, and
-  its MASTER would even yield to the bow-out of a node that is less demoted.
-- A MASTER that is slow beyond our dead time, and less demoted than we are, is waited for as long as its own interval
-  asks. OpenBSD takes over, yields at the MASTER's next advertisement, and so on.
+- A bow-out is one whatever the settings. OpenBSD's rule for it (theirs > 3 * advbase) is off in the fast
+  mode, and its MASTER would even yield to the bow-out of a node that is less demoted.
+- A MASTER that is slow beyond our dead time, and less demoted than we are, is waited for as long as its own
+  interval asks. OpenBSD takes over, yields at the MASTER's next advertisement, and so on.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.pair.carp import (
+from gimli.pair.carp_events import PeerBowedOut, PeerLives, PeerOutranks, PeerWorse, PeerYields
+from gimli.pair.vhid import (
     Peer,
-    PeerBowedOut,
-    PeerLives,
-    PeerOutranks,
-    PeerWorse,
-    PeerYields,
     Role,
     advertise_interval_s,
     interval_256ths,
@@ -31,8 +27,9 @@ from gimli.pair.carp import (
 )
 
 if TYPE_CHECKING:
-    from gimli.pair.carp import Event, Vhid
-    from gimli.pair.packet import Address, Advertisement, Heard
+    from gimli.pair.carp_events import Event
+    from gimli.pair.packet import Address, Heard
+    from gimli.pair.vhid import Vhid
 
 
 def judge_advertisement(vhid: Vhid, heard: Heard) -> Event:
@@ -93,7 +90,7 @@ def patience_with_s(vhid: Vhid, peer: Peer) -> float:
 
 
 def _is_lower(ours: Address, theirs: Address) -> bool:
-    """Whether ucarp, on a machine with the last byte first in its words, holds our address for the lower one."""
+    """Whether our address is the lower one as ucarp compares, on a machine with its last byte first."""
     return ours.packed[::-1] < theirs.packed[::-1]
 
 
