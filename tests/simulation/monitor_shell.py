@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gimli.monitor import config
-    from gimli.monitor.signals import Received
+    from gimli.signals import Received
     from simulation.computer import Computer, MonitorProcess
 
 _HELPER_TIMEOUT_S = 20.0

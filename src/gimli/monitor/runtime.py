@@ -18,13 +18,13 @@ from gimli import clock, paths, process
 from gimli.control.server import Server, listen
 from gimli.errors import GimliError
 from gimli.journal import Journal
+from gimli.lock import hold_instance
 from gimli.loop import Loop
 from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
 from gimli.monitor.deaths import Records, journal_details
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
-from gimli.monitor.lock import hold_instance
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.pidfile import Pidfile
@@ -32,13 +32,13 @@ from gimli.monitor.reaper import become_subreaper, reap_strangers
 from gimli.monitor.requests import Requests
 from gimli.monitor.senders import Senders
 from gimli.monitor.signal_log import SignalLog
-from gimli.monitor.signals import FORWARDED_BY_INIT, Received, SignalReader
 from gimli.monitor.site import Site
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.monitor.spool import Spool
 from gimli.monitor.supervision import Supervision
 from gimli.monitor.takeover import Takeover
+from gimli.signals import FORWARDED_BY_INIT, Received, SignalReader
 from gimli.status import MonitorStatus
 from gimli.value import plain
 
@@ -89,7 +89,11 @@ class Monitor:
         if packed:
             self._lock_fd: int = packed["lock_fd"]
         else:
-            self._lock_fd, self._lost_pid = hold_instance(lock_path, told.instance)
+            self._lock_fd, self._lost_pid = hold_instance(
+                lock_path,
+                f"a monitor for {told.instance!r}",
+                "see: gimli ps; choose another name with --name, or end it with: gimli down",
+            )
         self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
         self.journal = Journal(journal_path(told), cap_bytes=told.journal_bytes // 2)
         self.evidence = Evidence(

@@ -26,9 +26,11 @@ from gimli.pair.carp_actions import (
     Arm,
     Disarm,
     DropAddresses,
+    DropLease,
     SendAdvertisement,
     SendBowOut,
     TakeAddresses,
+    TakeLease,
     Tell,
     TellDeaf,
     Timer,
@@ -130,10 +132,12 @@ def _take_over_left(vhid: Vhid, event: PeerBowedOut) -> tuple[Vhid, tuple[Action
 
 
 def _take_over(vhid: Vhid, why: str) -> tuple[Vhid, tuple[Action, ...]]:
-    # The advertisement comes first: whom it outranks lets go while we take.
+    # The advertisement comes before the addresses: whom it outranks lets go while we take. Without the lease
+    # it would not get out.
     vhid, advertise = _advertise(vhid)
     return replace(vhid, announcing=True), (
         Disarm(Timer.MASTER_DOWN),
+        TakeLease(),
         *advertise,
         TakeAddresses(),
         Announce(),
@@ -207,13 +211,12 @@ def _yield_owner(vhid: Vhid, event: Outranked) -> tuple[Vhid, tuple[Action, ...]
 
 def _yield_lapsed(vhid: Vhid, event: LeaseLapsed) -> tuple[Vhid, tuple[Action, ...]]:
     why = f"stood still for {format_duration(event.silent_s)}, and the lease in the kernel lapsed"
-    vhid, actions = _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
-    # Whoever has not taken over yet need not wait any longer; whoever has is not moved by it.
-    return vhid, (*actions, SendBowOut())
+    return _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
 
 
 def _yield(vhid: Vhid, why: str, patience_s: float) -> tuple[Vhid, tuple[Action, ...]]:
     return _forget(vhid), (
+        DropLease(),  # at once: the other one has the addresses already
         DropAddresses(),
         Disarm(Timer.ADVERTISE),
         Disarm(Timer.ANNOUNCE),
@@ -249,6 +252,7 @@ def _leave_master(vhid: Vhid, why: str) -> tuple[Vhid, tuple[Action, ...]]:
         Disarm(Timer.ADVERTISE),
         Disarm(Timer.ANNOUNCE),
         SendBowOut(),
+        DropLease(),
         Tell(Role.INIT, why),
     )
 

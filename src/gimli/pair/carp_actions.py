@@ -48,13 +48,23 @@ class Disarm:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeLease:
+    """Lift the fence: from now on the kernel lets frames of the vhid in and out."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropLease:
+    """Fence the vhid off: no frame of it comes in or goes out, whatever this host still has."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakeAddresses:
-    """Acquire the lease, then the addresses."""
+    """Have the addresses."""
 
 
 @dataclass(frozen=True, slots=True)
 class DropAddresses:
-    """Release the lease, then the addresses; an order to make sure of, also when they were never taken."""
+    """Have them no more; an order to make sure of, also when they were never taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +89,15 @@ class TellDeaf:
 
 
 Action = (
-    SendAdvertisement | SendBowOut | Arm | Disarm | TakeAddresses | DropAddresses | Announce | Tell | TellDeaf
+    SendAdvertisement
+    | SendBowOut
+    | Arm
+    | Disarm
+    | TakeLease
+    | DropLease
+    | TakeAddresses
+    | DropAddresses
+    | Announce
+    | Tell
+    | TellDeaf
 )
