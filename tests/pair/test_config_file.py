@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gimli.errors import UsageError
 from gimli.pair import config
 from gimli.pair.config_file import load, parse
+from gimli.pair.syncactions import Mode
 from gimli.toml_file import ConfigError
 
 WHOLE = """
@@ -67,7 +68,7 @@ def test_a_whole_file_becomes_values():
         "sync0",
         ipaddress.ip_address("198.51.100.2"),
         b"mellon-mellon",
-        mode=config.Mode.KERNEL,
+        mode=Mode.KERNEL,
         ignore=("10.9.0.0/16",),
     )
     assert pair.guard.interfaces == ("lan0", "dmz0", "wan0")  # those with a vhid are always guarded

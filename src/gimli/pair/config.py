@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
+from gimli.pair.syncactions import Mode
+
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 
@@ -17,15 +19,6 @@ class Mac(enum.Enum):
     """00:00:5e:00:01:VHID on an interface of its own: no neighbour has to learn anything at a takeover."""
     REAL = "real"
     """The interface's own, as ucarp does: neighbours learn it from gratuitous ARP."""
-
-
-class Mode(enum.Enum):
-    """When does a backup put the owner's connections into its kernel?"""
-
-    CACHE = "cache"
-    """At takeover, all at once."""
-    KERNEL = "kernel"
-    """As they come."""
 
 
 @dataclass(frozen=True, slots=True)

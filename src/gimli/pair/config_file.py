@@ -16,6 +16,7 @@ from gimli import toml_file
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
 from gimli.pair import config
+from gimli.pair.syncactions import Mode
 from gimli.toml_file import ConfigError, Problem, in_one_line, meant, number, shape, switch, text_of, texts_of
 
 if TYPE_CHECKING:
@@ -258,8 +259,8 @@ def _mac(written: Any, _: str) -> config.Mac:
     return config.Mac(toml_file.one_of(written, tuple(item.value for item in config.Mac)))
 
 
-def _mode(written: Any, _: str) -> config.Mode:
-    return config.Mode(toml_file.one_of(written, tuple(item.value for item in config.Mode)))
+def _mode(written: Any, _: str) -> Mode:
+    return Mode(toml_file.one_of(written, tuple(item.value for item in Mode)))
 
 
 def _command(written: Any, _: str) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.errors import PeerError
 from gimli.pair import ctmessage, syncwire
 from gimli.pair.ctmessage import Change
 from gimli.pair.syncactions import Mode

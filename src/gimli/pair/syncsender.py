@@ -176,7 +176,7 @@ class Sender:
         if not self.joined:
             return []
         waiting = bool(self._pending or self._window)
-        if waiting and now_s - self._heard_s >= SILENCE_S_MAX or len(self._pending) > PENDING_MAX:
+        if (waiting and now_s - self._heard_s >= SILENCE_S_MAX) or len(self._pending) > PENDING_MAX:
             self.end()
             return []
         out = []
