@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gimli import paths
+from gimli import metrics, paths
 from gimli.cli.terminal import console
 from gimli.clock import format_duration
 from gimli.control import client
@@ -51,13 +51,16 @@ def run(*, path: str) -> None:
 
 @command.command("status")
 @_json
-def status(*, as_json: bool) -> int:
+@click.option("--metrics", "as_metrics", is_flag=True, help="As Prometheus reads them.")
+def status(*, as_json: bool, as_metrics: bool) -> int:
     """Show who has the addresses, and how ready this host is.
 
     Exit status: 0 when this host takes part, 1 when its daemon does not run.
     """
     answer = _ask()
-    if as_json:
+    if as_metrics:
+        click.echo(metrics.format_text(metrics.of_pair(answer)), nl=False)
+    elif as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
         screen = console()
