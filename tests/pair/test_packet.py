@@ -170,7 +170,7 @@ def test_a_packet_that_is_cut_anywhere_is_short(source: Address):
 
 
 def test_a_vrrp_router_on_the_link_is_named():
-    """VRRP 2 has the same protocol number, group and first byte; its number of addresses stands for authlen."""
+    """VRRP 2 has the same protocol number, group and first byte, and a count of addresses for authlen."""
     vrrp = bytes.fromhex("21 33 64 01 00 01 0000 c000020a 0000000000000000")
     with pytest.raises(PacketRefused) as refused:
         unpack_advertisement(vrrp)
