@@ -42,7 +42,7 @@ def test_addresses_count_once_ascending_ipv4_first():
     message = b"".join(address.packed for address in ordered)
     expected = hmac.new(bytes(20), bytes((2, 1, 1)) + message + bytes(8), hashlib.sha1).digest()
     assert Authenticator(b"", 1, mixed).sign(1, 0, 0, 0).digest == expected
-    prefixed = [ip_interface(f"{address}/24") for address in ordered]
+    prefixed = [ip_interface(f"{address}/{length}") for address in ordered for length in (24, 28)]
     assert Authenticator(b"", 1, prefixed).sign(1, 0, 0, 0).digest == expected
 
 

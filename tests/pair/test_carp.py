@@ -208,7 +208,7 @@ def test_a_master_that_yields_in_time_is_not_told_of():
     assert not any("deaf" in text for _, _, text in link.told)
 
 
-@given(st.lists(st.sampled_from(list(SAMPLES.values())), max_size=40), st.booleans())
+@given(st.lists(st.sampled_from(list(SAMPLES.values())), min_size=20, max_size=60), st.booleans())
 def test_its_promises_hold_whatever_happens(events: list[carp_events.Event], preempt: bool):  # noqa: FBT001 - drawn
     """Addresses and advertisements are a MASTER's; each role has the timers it waits for, and no others."""
     node = vhid(preempt=preempt)
@@ -248,4 +248,5 @@ def test_its_promises_hold_whatever_happens(events: list[carp_events.Event], pre
         assert (Timer.MASTER_DOWN in armed) == (node.role is Role.BACKUP)
         assert (Timer.ADVERTISE in armed) == (node.role is Role.MASTER)
         assert (Timer.ANNOUNCE in armed) == node.announcing
+        assert node.contest is None or node.role is Role.MASTER
         assert (node.role is before) == (not any(isinstance(action, Tell) for action in actions))
