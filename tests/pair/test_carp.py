@@ -15,9 +15,11 @@ from gimli.pair.carp_actions import (
     Arm,
     Disarm,
     DropAddresses,
+    DropLease,
     SendAdvertisement,
     SendBowOut,
     TakeAddresses,
+    TakeLease,
     Tell,
     TellDeaf,
     Timer,
@@ -84,12 +86,13 @@ def test_every_pair_of_role_and_event_has_a_row(role: Role, event: type):
 
 
 def test_a_takeover_advertises_at_once_takes_announces_and_says_why():
-    """The advertisement is first: the old MASTER lets go while this one takes."""
+    """The lease is first, or nothing gets out; then the advertisement: the old MASTER lets go meanwhile."""
     backup, _ = run(vhid(advskew=100), carp_events.Enabled())
     node, actions = run(backup, carp_events.MasterDownExpired(3.3912))
     assert node.role is Role.MASTER
     assert actions == [
         Disarm(Timer.MASTER_DOWN),
+        TakeLease(),
         SendAdvertisement(1, 100, 0),
         Arm(Timer.ADVERTISE, 1.390625),
         TakeAddresses(),
@@ -105,6 +108,7 @@ def test_a_lapsed_lease_gives_the_mastership_up():
     node, actions = run(master(advskew=100), carp_events.LeaseLapsed(7.21))
     assert node.role is Role.BACKUP
     assert actions == [
+        DropLease(),
         DropAddresses(),
         Disarm(Timer.ADVERTISE),
         Disarm(Timer.ANNOUNCE),
@@ -126,7 +130,7 @@ def test_a_master_that_goes_bows_out_after_it_has_let_go(event: carp_events.Even
     node, actions = run(master(), event)
     assert node.role is Role.INIT
     assert actions[0] == DropAddresses()
-    assert actions[-2:] == [SendBowOut(), Tell(Role.INIT, why)]
+    assert actions[-3:] == [SendBowOut(), DropLease(), Tell(Role.INIT, why)]
 
 
 def test_a_backup_that_goes_does_not_bow_out():

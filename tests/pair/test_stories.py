@@ -60,7 +60,7 @@ class Teller:
     def _happen(self, verb: str, node: Node, *words: str) -> None:
         if verb == "lose":
             node.armed.clear()
-            node.has_addresses = False
+            node.has_addresses = node.has_lease = False
             node.vhid = replace(node.vhid, role=Role.INIT)
             return
         make: dict[str, Callable[[], events.Event]] = {

@@ -30,6 +30,7 @@ class Node:
     name: str
     vhid: Vhid
     has_addresses: bool = False
+    has_lease: bool = False
     armed: dict[Timer, tuple[float, float]] = field(default_factory=dict)
     """When each timer was armed, and when it runs out."""
     announced: int = 0
@@ -67,7 +68,7 @@ class VirtualLink:
             self.changed_s = self.now_s
         for action in actions:
             self._carry_out(node, action)
-        assert node.has_addresses == (node.vhid.role is Role.MASTER)
+        assert node.has_addresses == node.has_lease == (node.vhid.role is Role.MASTER)
 
     def run_until(self, until_s: float) -> None:
         """Let everything happen that is due until then."""
@@ -88,7 +89,12 @@ class VirtualLink:
 
     def _carry_out(self, node: Node, action: carp_actions.Action) -> None:
         match action:
+            case carp_actions.TakeLease():
+                node.has_lease = True
+            case carp_actions.DropLease():
+                node.has_lease = False
             case carp_actions.SendAdvertisement(advbase, advskew, demotion):
+                assert node.has_lease, "behind the fence nothing gets out"
                 self._send(node, Advertisement(node.vhid.vhid, advbase, advskew, demotion, 0, b""))
             case carp_actions.SendBowOut():
                 self._send(node, Advertisement(node.vhid.vhid, BOW_OUT, BOW_OUT, BOW_OUT, 0, b""))
@@ -98,6 +104,7 @@ class VirtualLink:
             case carp_actions.Disarm(timer):
                 node.armed.pop(timer, None)
             case carp_actions.TakeAddresses():
+                assert node.has_lease
                 assert not node.has_addresses, "they are taken once"
                 node.has_addresses = True
             case carp_actions.DropAddresses():

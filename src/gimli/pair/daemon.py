@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,9 @@ class Daemon:
             self._journal.record("leftover-removed", what=words, of=lost_pid)
         self._hooks = Hooks(self._loop, self._journal)
         self._sync = self._make_sync()
-        self._node = Node(pair, self._host.sources(), secrets.randbits(62), self._sync)
+        rising = any(carp.strict_replay for carp in pair.carp)  # also over a restart
+        cookie = time.time_ns() if rising else secrets.randbits(62)
+        self._node = Node(pair, self._host.sources(), cookie, self._sync)
         self._replication: Replication | None = None
         self._tracker: Tracker | None = None
         self._server: Server | None = None

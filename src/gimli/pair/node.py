@@ -81,7 +81,8 @@ class _Seat:
     vhid: Vhid
     authenticator: Authenticator
     counters: range
-    """Of the advertisements sent so far; the next one's is the stop."""
+    """Of the advertisements sent so far, the next one's last. They rise only where all nodes are ours: ucarp
+    answers with the counter that it has heard plus one, which must not look like one of ours."""
     replays: dict[str, Replay] = field(default_factory=dict)
     """By path: what comes by two is no replay."""
     obstacles: dict[str, str] = field(default_factory=dict)
@@ -296,9 +297,9 @@ class Node:
         vhid = seat.vhid.vhid
         match action:
             case carp_actions.SendAdvertisement(advbase, advskew, demotion):
-                made = seat.authenticator.sign(advbase, advskew, demotion, seat.counters.stop)
+                made = seat.authenticator.sign(advbase, advskew, demotion, seat.counters.stop - 1)
             case carp_actions.SendBowOut():
-                made = seat.authenticator.bow_out(seat.counters.stop)
+                made = seat.authenticator.bow_out(seat.counters.stop - 1)
             case carp_actions.Tell(role, why):
                 self._orders.append(Note("role", {"vhid": vhid, "role": role.value, "why": why}))
                 return
@@ -308,7 +309,8 @@ class Node:
             case _:
                 self._orders.append(Order(vhid, action))
                 return
-        seat.counters = range(seat.counters.start, seat.counters.stop + 1)
+        if seat.config.strict_replay:
+            seat.counters = range(seat.counters.start, seat.counters.stop + 1)
         also = self.sync.advertise(packet.pack_packet(made, seat.vhid.source)) if self.sync else []
         self._orders.append(Emit(vhid, made, tuple(also)))
 
@@ -355,4 +357,4 @@ def _seat(carp: Carp, source: Address, cookie: int) -> _Seat:
     vhid = Vhid(carp.vhid, carp.advbase_s, carp.advskew, carp.preempt, source)
     addresses = [address.ip for address in carp.addresses]
     authenticator = Authenticator(carp.password[:PASSWORD_BYTES_MAX], carp.vhid, addresses)
-    return _Seat(carp, vhid, authenticator, range(cookie, cookie))
+    return _Seat(carp, vhid, authenticator, range(cookie, cookie + 1))
