@@ -46,11 +46,6 @@ class Link:
     master: int = 0
     alias: str = ""
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is up and has a carrier."""
-        return self.flags & (UP | LOWER_UP) == UP | LOWER_UP
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -102,8 +97,14 @@ class Links:
         return tuple(link_of(body) for kind, body in self._netlink.dump(request) if kind == NEWLINK)
 
     def link(self, name: str) -> Link | None:
-        """The link of that name."""
-        return next((link for link in self.links() if link.name == name), None)
+        """The link of that name; its flags as they are now, not as the last event had them."""
+        try:
+            _, body = self._netlink.get(Message(GETLINK, _IFINFO.pack(0, 0, 0, 0, 0) + text(3, name)))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+        return link_of(body)
 
     def addresses(self, index: int = 0) -> tuple[Address, ...]:
         """The addresses of one link, or of all."""

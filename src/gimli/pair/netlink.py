@@ -7,6 +7,7 @@ thought done that the kernel has not said is done.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -14,6 +15,8 @@ import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from gimli.pair import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -129,6 +132,8 @@ class Netlink:
             TimeoutError: the kernel has not answered.
             OSError: it has not taken the messages.
         """
+        if not requests:
+            return []
         first = self._sequence + 1
         packed = [self._packed(before, 0)] if before else []
         begin = self._sequence + 1
@@ -148,6 +153,28 @@ class Netlink:
                     return [answer] * len(requests)
                 answers[sequence] = answer
         return [answers[sequence] for sequence in wanted]
+
+    def get(self, request: Message) -> tuple[int, bytes]:
+        """Type and body of one object.
+
+        Raises:
+            TimeoutError: the kernel has not answered.
+            OSError: it refuses, or has no such object.
+        """
+        self._socket.send(self._packed(request, ACK))
+        found: tuple[int, bytes] | None = None
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            for kind, flags, sequence, _, body in messages(self._receive(deadline_s)):
+                if sequence != self._sequence:
+                    continue
+                if kind != _ERROR:
+                    found = (kind, body)
+                    continue
+                answer = _answer(flags, body)
+                if answer.errno or found is None:
+                    raise OSError(answer.errno, str(answer))
+                return found
 
     def dump(self, request: Message) -> Iterator[tuple[int, bytes]]:
         """Type and body of every object the kernel has.
@@ -218,6 +245,10 @@ class Subscription:
         """To be watched for reading."""
         return self._socket.fileno()
 
+    def filter(self, program: bpf.Program) -> None:
+        """Let the kernel throw away what the program does not want."""
+        bpf.attach(self._socket, program)
+
     def close(self) -> None:
         """Close it; twice is once."""
         self._socket.close()
@@ -232,7 +263,7 @@ class Subscription:
             except BlockingIOError:
                 return heard, lost
             except OSError as error:
-                if error.errno != 105:  # ENOBUFS: more came than the buffer holds
+                if error.errno != errno.ENOBUFS:  # more came than the buffer holds
                     raise
                 lost = True
                 continue
