@@ -14,9 +14,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from gimli.errors import GimliError
-from gimli.pair import netlink
+from gimli.pair import netlink_socket
 from gimli.pair.guard import TABLE
-from gimli.pair.netlink import Message, attribute, nest, text
+from gimli.pair.netlink_socket import Message, attribute, nest, text
 from gimli.pair.nft import GuardRefused
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Leases:
     """
 
     def __init__(self) -> None:
-        self._netlink = netlink.Netlink(netlink.NETFILTER)
+        self._netlink = netlink_socket.Netlink(netlink_socket.NETFILTER)
         self.port = self._netlink.port
         """By which changes of our own are known."""
 
@@ -118,7 +118,7 @@ def _elements(lease: Lease, *details: bytes) -> bytes:
 
 def _add(lease: Lease, length_s: float) -> Message:
     timeout = attribute(4, struct.pack(">Q", round(length_s * 1000)))  # NFTA_SET_ELEM_TIMEOUT, milliseconds
-    return Message(_NEWSETELEM, _elements(lease, timeout), netlink.CREATE)
+    return Message(_NEWSETELEM, _elements(lease, timeout), netlink_socket.CREATE)
 
 
 def _delete(lease: Lease) -> Message:

@@ -21,12 +21,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-from gimli.pair import ctmessage, syncwire
-=======
 from gimli.errors import PeerError
 from gimli.pair import ctinsertion, ctmessage, syncwire
->>>>>>> sync
 from gimli.pair.ctmessage import Change
 from gimli.pair.syncactions import Mode
 from gimli.pair.syncsender import WINDOW_MAX
