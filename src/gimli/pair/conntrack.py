@@ -103,9 +103,8 @@ class Events:
         self._buffer = (ctypes.c_char * (_SLOTS * _SLOT_BYTES))()
         self._view = memoryview(self._buffer).cast("B")
         base = ctypes.addressof(self._buffer)
-        self._iovecs = (_Iovec * _SLOTS)(
-            *((base + slot * _SLOT_BYTES, _SLOT_BYTES) for slot in range(_SLOTS))
-        )
+        slots = [_Iovec(base + slot * _SLOT_BYTES, _SLOT_BYTES) for slot in range(_SLOTS)]
+        self._iovecs = (_Iovec * _SLOTS)(*slots)
         self._headers = (_Mmsghdr * _SLOTS)()
         for slot in range(_SLOTS):
             self._headers[slot].header.iov = ctypes.addressof(self._iovecs) + slot * ctypes.sizeof(_Iovec)

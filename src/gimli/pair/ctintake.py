@@ -127,7 +127,7 @@ class Intake:
                 or message[three] in own
                 or message[four] in own
                 or not may_move(source, destination)
-                or (exempts and self._is_exempt(message[layout.key], message))
+                or (exempts and self._is_exempt(message[layout.tuples], message))
             ):
                 self.filtered += 1
                 continue
@@ -155,13 +155,13 @@ class Intake:
             self.refused += 1
         return False
 
-    def _is_exempt(self, key: bytes, message: bytes) -> bool:
-        """What the filter says of a connection, asked once per connection."""
-        known = self._exempt.get(key)
+    def _is_exempt(self, tuples: bytes, message: bytes) -> bool:
+        """What the filter says of a connection; it is asked once about each pair of tuples."""
+        known = self._exempt.get(tuples)
         if known is None:
             if len(self._exempt) >= 16 * _KNOWN_MAX:
                 self._exempt.clear()
-            known = self._exempt[key] = not self._filter.passes(message)
+            known = self._exempt[tuples] = not self._filter.passes(message)
         return known
 
 

@@ -7,8 +7,8 @@ Three forms of one connection, all of them netlink messages in this machine's by
     insertion   what a replica's kernel takes (ctinsertion.py): the canonical form, with NAT spelled out
 
 A canonical message is a whole netlink message already. Its sequence number, which the kernel only echoes,
-says what it does to what a replica holds (:class:`Change`). Bytes stay bytes: most attributes are passed on as
-they came. Nothing is trusted; what does not hold together raises :class:`PeerError`.
+says what it does to what a replica holds (:class:`Change`). Bytes stay bytes: most attributes are passed on
+as they came. Nothing is trusted; what does not hold together raises :class:`PeerError`.
 
 Source of the attributes: linux/netfilter/nfnetlink_conntrack.h and net/netfilter/nf_conntrack_netlink.c.
 """
@@ -115,9 +115,8 @@ def canonical(message: bytes) -> tuple[bytes, bytes]:
         found[STATUS] = _status_for_peer(found[STATUS])
     if PROTOINFO in found:
         found[PROTOINFO] = _protoinfo_for_peer(found[PROTOINFO])
-    if not any(found.get(SYNPROXY, b"")[8:]):
-        # The kernel gives this extension to whatever came in by ctnetlink; it says nothing.
-        found.pop(SYNPROXY, None)
+    if SYNPROXY in found and not any(any(part[4:]) for part in netlink.nested(found[SYNPROXY]).values()):
+        del found[SYNPROXY]  # the kernel gives it to whatever came in by ctnetlink
     made = assembled(change, family, found)
     return key_of(made), made
 
