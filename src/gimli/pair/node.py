@@ -166,11 +166,14 @@ class Node:
         seat = self._seats[vhid]
         seat.obstacles[subject] = why
         self._apply(seat, carp_events.Disabled(why), now_s)
+        # The other vhids are to go where this one goes: a firewall with one side is none.
+        self._demote(self.ledger.with_reason(_out_of(seat), self._amount), now_s)
 
     def freed(self, vhid: int, subject: str, now_s: float) -> None:
         """That is in the way no more."""
         seat = self._seats[vhid]
-        if seat.obstacles.pop(subject, None) is not None:
+        if seat.obstacles.pop(subject, None) is not None and not seat.obstacles:
+            self._demote(self.ledger.without(_out_of(seat)), now_s)
             self._enable_if_free(seat, now_s)
 
     def heard(self, interface: str, ip_packet: bytes, now_s: float) -> None:
@@ -338,6 +341,10 @@ class Node:
             return
         if seat := self._seats.get(heard.advertisement.vhid):
             self._judge(seat, heard, "sync", now_s)
+
+
+def _out_of(seat: _Seat) -> str:
+    return f"vhid {seat.vhid.vhid} is out"
 
 
 def _seat(carp: Carp, source: Address, cookie: int) -> _Seat:
