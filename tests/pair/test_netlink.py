@@ -1,77 +1,64 @@
-"""The kernel's answers are read, whatever comes between."""
-
-from __future__ import annotations
-
-import errno
 import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimli.pair import links
-from gimli.pair.links import Links
-from gimli.pair.netlink import (
-    ROUTE,
-    Message,
-    Netlink,
-    Subscription,
-    attribute,
-    attributes,
-    messages,
-    nest,
-    text,
-)
-from tests.pair.conftest import inside
-
-
-@given(st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=40))))
-def test_attributes_come_back_as_they_were_packed(made):
-    packed = b"".join(attribute(kind, payload) for kind, payload in made)
-    assert list(attributes(packed)) == made
-    assert len(packed) % 4 == 0
-    assert dict(attributes(nest(7, packed))) == {7: packed}
+from gimli.errors import PeerError
+from gimli.pair import netlink
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_without_an_error(data):
-    """It is the kernel that speaks; a length of nothing must not hang us all the same."""
-    list(attributes(data))
-    list(messages(data))
+def test_any_bytes_are_messages_or_refused(buffer):
+    """Messages that are found lie in the buffer, one behind the other, up to its end."""
+    try:
+        found = list(netlink.messages(buffer))
+    except PeerError:
+        return
+    at = 0
+    for message in found:
+        assert buffer[at : at + len(message)] == message
+        at += netlink.aligned(len(message))
+    assert at >= len(buffer)
 
 
-LINK_BY_NAME = links.GETLINK, bytes(16)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_attributes_or_refused(data):
+    try:
+        found = netlink.attributes(data, 0, len(data))
+    except PeerError:
+        return
+    for kind, raw in found.items():
+        length, raw_kind = struct.unpack_from("=HH", raw)
+        assert raw_kind & 0x3FFF == kind
+        assert len(raw) == netlink.aligned(length)
+        assert raw in data
 
 
-@pytest.mark.real
-def test_every_message_has_its_answer_in_its_place(lan):
-    with inside(lan.node):
-        asking = Netlink(ROUTE)
-    kind, body = LINK_BY_NAME
-    answers = asking.ask([Message(kind, body + text(3, name)) for name in ("lo", "nosuch", "lan0")])
-    assert [answer.errno for answer in answers] == [0, errno.ENODEV, 0]
-    assert asking.ask([]) == []
-    asking.close()
+@given(st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=20)), max_size=8))
+def test_attributes_come_back(pairs):
+    data = b"".join(netlink.attribute(kind, content) for kind, content in pairs)
+    found = netlink.attributes(data, 0, len(data))
+    for kind, content in dict(pairs).items():
+        assert netlink.value(found[kind], len(content)) == content
 
 
-@pytest.mark.real
-def test_a_refusal_has_the_kernels_words(lan):
-    with inside(lan.node):
-        asking = Links()
-    with pytest.raises(OSError, match="Invalid argument") as refused:
-        asking.change(Message(links.NEWADDR, struct.pack("=BBBBI", 2, 24, 0, 0, 1)))
-    assert "Local address is not supplied" in str(refused.value)
-    asking.close()
+def test_a_value_that_is_too_short_is_refused():
+    with pytest.raises(PeerError, match="2 bytes, expected 4"):
+        netlink.value(struct.pack("=HH", 6, 1) + b"ab", 4)
 
 
-@pytest.mark.real
-def test_what_is_lost_is_told(lan):
-    with inside(lan.node):
-        hearing = Subscription(ROUTE, [1])
-    storm = "".join(f"link set dev lan0 mtu {1400 + number % 2}\n" for number in range(2000))
-    lan.node.run("ip", "-batch", "-", text=storm)
-    heard, lost = hearing.read()
-    assert heard
-    assert lost
-    assert hearing.read() == ([], False)
-    hearing.close()
+@given(st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=20)), max_size=8))
+def test_contents_come_back_in_order_even_of_a_type_that_comes_twice(pairs):
+    data = b"".join(netlink.attribute(kind, content) for kind, content in pairs)
+    assert list(netlink.contents(data)) == pairs
+    assert list(netlink.contents(netlink.nest(7, data))) == [(7, data)]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_contents_or_are_refused(data):
+    try:
+        found = list(netlink.contents(data))
+    except PeerError:
+        return
+    assert all(content in data for _, content in found)

@@ -10,8 +10,8 @@ import pytest
 
 from gimli.pair.wire import Receiver, Sender, WireRefused
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import inside
 from tests.pair.frames import Station, advertisement, ethernet, ipv4, ipv4_frame, mac_bytes
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 

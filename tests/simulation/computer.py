@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from gimli.monitor.signals import Received
+from gimli.signals import Received
 from gimli.value import plain
 from simulation.files import File, PageBytes, Pipe
 

@@ -147,7 +147,7 @@ class Invariants:
             return True
         intervals = service.config.policy.intervals
         allowed_s = max(intervals.watchdog_s, intervals.start_s) * 2 + 3
-        since_ns = max(program.hung_ns, service._memory.resumed_ns, self._computer.monitor_since_ns)
+        since_ns = max(program.hung_ns, service._vigil._memory.resumed_ns, self._computer.monitor_since_ns)
         if self._world.now_ns - since_ns < allowed_s * SECOND_NS + self.patience_s * SECOND_NS:
             return False
         raise Violated(

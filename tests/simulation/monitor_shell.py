@@ -15,7 +15,7 @@ from gimli.monitor.deaths import Records
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.requests import Requests
 from gimli.monitor.runtime import Monitor
-from gimli.monitor.service import Site
+from gimli.monitor.site import Site
 from gimli.monitor.supervision import Supervision
 from gimli.monitor.takeover import Takeover
 from simulation.bystanders import NoNotify, NoSenders, SignalLog
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gimli.monitor import config
-    from gimli.monitor.signals import Received
+    from gimli.signals import Received
     from simulation.computer import Computer, MonitorProcess
 
 _HELPER_TIMEOUT_S = 20.0
@@ -160,8 +160,8 @@ class Shell(Monitor):
     def _nothing_is_forgotten(self) -> None:
         """Deaths that wait for their report are nowhere in the document of a takeover."""
         for service in self.supervision.services.values():
-            if service.records_due:
-                raise Violated(f"{service.config.name}: a takeover forgets a death: {service.records_due}")
+            if service.inquest.is_due:
+                raise Violated(f"{service.config.name}: a takeover forgets a death")
 
     def _close(self) -> None:
         self.supervision.close()

@@ -88,13 +88,13 @@ def damage_counts_as_down(patch: pytest.MonkeyPatch) -> type[Shell]:
 
 def record_is_down_before_the_journal(patch: pytest.MonkeyPatch) -> type[Shell]:
     """The record says down while the journal has not told the end yet: a fault that gimli had."""
-    real = Supervised._collected
+    real = Supervised._instance_over
 
-    def collected(self: Supervised) -> None:
+    def instance_over(self: Supervised) -> None:
         real(self)
-        self._kernel.write_down(self._record_path)
+        self.files.record_down()
 
-    patch.setattr(Supervised, "_collected", collected)
+    patch.setattr(Supervised, "_instance_over", instance_over)
     return Shell
 
 

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.loop import Deadline
-    from gimli.monitor.service import Site
+    from gimli.monitor.config import Service
+    from gimli.monitor.site import Site
     from gimli.monitor.spawned import Spawned
-    from gimli.process import ProcessId
+    from gimli.process import ExitStatus, ProcessId
 
 _KILL_PATIENCE_S = 2.0
 
@@ -27,37 +28,54 @@ class Aftermath:
     """The leftovers of one service.
 
     Args:
-        service: its name.
+        config: the service.
         site: what the services of a monitor share.
-        on_gone: called when nothing is left, or all patience used up.
+        on_gone: called when nothing is left, or all patience used up, with what :meth:`begin` was given.
     """
 
-    __slots__ = ("_ended", "_held", "_on_gone", "_patience", "_service", "_signo", "_site")
+    __slots__ = (
+        "_ended",
+        "_held",
+        "_is_left",
+        "_on_gone",
+        "_patience",
+        "_service",
+        "_signo",
+        "_site",
+        "_status",
+    )
 
-    def __init__(self, service: str, site: Site, on_gone: Callable[[], None]) -> None:
-        self._service = service
+    def __init__(self, config: Service, site: Site, on_gone: Callable[[ExitStatus | None], None]) -> None:
+        self._service = config.name
+        self._is_left = config.leave_leftovers
         self._site = site
         self._on_gone = on_gone
         self._ended: Spawned | None = None
         """The main process; None when there is no aftermath."""
+        self._status: ExitStatus | None = None
         self._held: dict[int, int] = {}
         """The pidfds of what is left, by pid."""
         self._signo = int(Signals.SIGKILL)
         self._patience: Deadline | None = None
 
     @property
-    def is_under_way(self) -> bool:
-        """Something is left, or may be."""
-        return self._ended is not None
+    def is_unexplained(self) -> bool:
+        """Something is left, or may be, of an instance whose end nobody saw: a dead monitor's."""
+        return self._ended is not None and self._status is None
 
-    def begin(self, ended: Spawned, signo: int) -> None:
-        """A main process has ended: have what it has left follow it.
+    def begin(self, ended: Spawned, status: ExitStatus | None, *, is_orderly: bool) -> None:
+        """A main process has ended: have what it has left follow it, unless the service is to leave it.
 
         Args:
             ended: the main process.
-            signo: TERM where it was stopped in order, else KILL.
+            status: how it has ended; None when nobody saw that.
+            is_orderly: it was stopped in order, and so are they: TERM, else KILL.
         """
-        self._ended, self._signo = ended, signo
+        if self._is_left:
+            self._on_gone(status)
+            return
+        self._ended, self._status = ended, status
+        self._signo = int(Signals.SIGTERM if is_orderly else Signals.SIGKILL)
         self._clear()
 
     def signal(self, signo: int) -> None:
@@ -74,11 +92,12 @@ class Aftermath:
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know. It finds the leftovers themselves again."""
-        return {"ended": plain(self._ended), "signo": self._signo}
+        return {"ended": plain(self._ended), "status": plain(self._status), "signo": self._signo}
 
     def restore(self, packed: dict[str, Any]) -> None:
         """Know what the image before knew; :meth:`resume` goes on."""
         self._ended, self._signo = packing.unpack_spawned(packed["ended"]), packed["signo"]
+        self._status = packing.unpack_status(packed["status"])
 
     def resume(self) -> None:
         """Go on after a takeover."""
@@ -126,5 +145,5 @@ class Aftermath:
         if self._patience:
             self._patience.cancel()
             self._patience = None
-        self._ended = None
-        self._on_gone()
+        status, self._ended, self._status = self._status, None, None
+        self._on_gone(status)

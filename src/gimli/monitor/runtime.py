@@ -18,27 +18,27 @@ from gimli import clock, paths, process
 from gimli.control.server import Server, listen
 from gimli.errors import GimliError
 from gimli.journal import Journal
+from gimli.lock import hold_instance
 from gimli.loop import Loop
 from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
 from gimli.monitor.deaths import Records, journal_details
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
-from gimli.monitor.lock import hold_instance
 from gimli.monitor.narrator import Narrator
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.pidfile import Pidfile
 from gimli.monitor.reaper import become_subreaper, reap_strangers
 from gimli.monitor.requests import Requests
 from gimli.monitor.senders import Senders
-from gimli.monitor.service import Site
 from gimli.monitor.signal_log import SignalLog
-from gimli.monitor.signals import FORWARDED_BY_INIT, Received, SignalReader
+from gimli.monitor.site import Site
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.monitor.spool import Spool
 from gimli.monitor.supervision import Supervision
 from gimli.monitor.takeover import Takeover
+from gimli.signals import FORWARDED_BY_INIT, Received, SignalReader
 from gimli.status import MonitorStatus
 from gimli.value import plain
 
@@ -55,7 +55,7 @@ CONTROL_NAME = "control.sock"
 BELL_NAME = "bell"
 NOTIFY_NAME = "notify"
 LOCK_NAME = "lock"
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 SPOOL_NAME = "spool"
 _RING_BYTES_MAX = 256
 _RINGS_AT_ONCE = 256
@@ -89,7 +89,11 @@ class Monitor:
         if packed:
             self._lock_fd: int = packed["lock_fd"]
         else:
-            self._lock_fd, self._lost_pid = hold_instance(lock_path, told.instance)
+            self._lock_fd, self._lost_pid = hold_instance(
+                lock_path,
+                f"a monitor for {told.instance!r}",
+                "see: gimli ps; choose another name with --name, or end it with: gimli down",
+            )
         self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
         self.journal = Journal(journal_path(told), cap_bytes=told.journal_bytes // 2)
         self.evidence = Evidence(
@@ -363,14 +367,14 @@ class Monitor:
         elif received.signo in FORWARDED_BY_INIT and os.getpid() == 1:
             # In a container the monitor is who is signalled, and its program is who is meant.
             for each in self.services.values():
-                each.send_signal(received.signo, because=f"the monitor, which is pid 1, received {name}")
+                each.signaller.send(received.signo, f"the monitor, which is pid 1, received {name}")
         elif received.signo in _ENDING:
             self.shut_down(f"the monitor received {name}")
         elif received.signo == signal.SIGHUP:
             # At once, and not after the takeover: logrotate compresses what it has renamed.
             self.journal.reopen()
             for each in self.services.values():
-                each.reopen_log()
+                each.files.reopen_log()
             self._hup_to_forward = True
             self.takeover.wish()
 
@@ -380,7 +384,7 @@ class Monitor:
             self._hup_to_forward = False
             for each in self.services.values():
                 if each.config.forward_hup and each.pid:
-                    each.send_signal(signal.SIGHUP, because="the monitor received SIGHUP")
+                    each.signaller.send(signal.SIGHUP, "the monitor received SIGHUP")
 
     def _service_of(self, pid: int) -> Supervised | None:
         """The service of `gimli run` that a process belongs to: a script beats from a shell of its own."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gimli.journal import Journal
     from gimli.loop import Loop
-    from gimli.monitor.signals import Received
+    from gimli.signals import Received
 
 _TOLD_BY_TRACE = frozenset(
     {Signals.SIGHUP, Signals.SIGINT, Signals.SIGQUIT, Signals.SIGTERM, Signals.SIGUSR2}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.monitor.leftovers import Survey
-    from gimli.monitor.service import Site
+    from gimli.monitor.site import Site
 
 
 class Supervision:
@@ -91,7 +91,7 @@ class Supervision:
         if not self.is_ending and not self._told.foreground:
             return False
         states = {service.child.state for service in self.services.values()}
-        if any(service.start_waits or service.records_due for service in self.services.values()):
+        if any(service.start_waits or service.inquest.is_due for service in self.services.values()):
             return False
         if self.is_ending:
             return not states & LIVE and not self._site.evidence.is_capturing

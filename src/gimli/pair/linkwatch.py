@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gimli.pair import links, netlink
+from gimli.pair import links, netlink_socket
 from gimli.pair.links import Link, Links, address_of, link_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LinkWatch:
     """
 
     def __init__(self, interfaces: Iterable[str]) -> None:
-        self._subscription = netlink.Subscription(netlink.ROUTE, _GROUPS)
+        self._subscription = netlink_socket.Subscription(netlink_socket.ROUTE, _GROUPS)
         self._links = Links()
         # Subscribed first: what happens between the two is heard.
         self._known = {link.index: link for link in self._links.links()}

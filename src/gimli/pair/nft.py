@@ -18,9 +18,9 @@ import subprocess
 from typing import Any
 
 from gimli.errors import GimliError
-from gimli.pair import bpf, netlink
+from gimli.pair import bpf, netlink, netlink_socket
 from gimli.pair.guard import FAMILY, TABLE
-from gimli.pair.netlink import Message, Subscription
+from gimli.pair.netlink_socket import Message, Subscription
 
 _NFT_TIMEOUT_S = 10.0
 
@@ -113,7 +113,7 @@ class GuardWatch:
     """
 
     def __init__(self, lease_port: int) -> None:
-        self._subscription = Subscription(netlink.NETFILTER, [_EVENTS])
+        self._subscription = Subscription(netlink_socket.NETFILTER, [_EVENTS])
         # nlmsg_pid, which the kernel writes in its own byte order and BPF reads as big-endian. The messages
         # of one transaction come together and have one author.
         port = int.from_bytes(struct.pack("=I", lease_port), "big")
@@ -144,19 +144,19 @@ def _concerns_us(kind: int, body: bytes) -> bool:
     if kind >> 8 != _NFTABLES or kind & 0xFF == _NEWGEN:
         return False
     # The first attribute of every such message is the name of the table.
-    return dict(netlink.attributes(body, _GENERIC_BYTES)).get(1) == f"{TABLE}\0".encode()
+    return dict(netlink.contents(body, _GENERIC_BYTES)).get(1) == f"{TABLE}\0".encode()
 
 
 def _chain_devices() -> dict[str, str]:
     """The device of each of our base chains, which the JSON of nft 1.0.6 leaves out."""
-    asking = netlink.Netlink(netlink.NETFILTER)
+    asking = netlink_socket.Netlink(netlink_socket.NETFILTER)
     request = Message(_NFTABLES << 8 | _GETCHAIN, struct.pack(">BBH", _FAMILY_NETDEV, 0, 0))
     found: dict[str, str] = {}
     try:
         for _, body in asking.dump(request):
-            chain = dict(netlink.attributes(body, _GENERIC_BYTES))
-            hook = dict(netlink.attributes(chain.get(4, b"")))  # NFTA_CHAIN_HOOK
-            devices = [payload for _, payload in netlink.attributes(hook.get(4, b""))]  # NFTA_HOOK_DEVS
+            chain = dict(netlink.contents(body, _GENERIC_BYTES))
+            hook = dict(netlink.contents(chain.get(4, b"")))  # NFTA_CHAIN_HOOK
+            devices = [payload for _, payload in netlink.contents(hook.get(4, b""))]  # NFTA_HOOK_DEVS
             devices = devices or [hook[3]] if 3 in hook else devices  # NFTA_HOOK_DEV
             if chain.get(1) == f"{TABLE}\0".encode() and devices:  # NFTA_CHAIN_TABLE
                 name = chain[3].rstrip(b"\0").decode()  # NFTA_CHAIN_NAME

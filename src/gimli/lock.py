@@ -1,4 +1,4 @@
-"""Who holds an instance? One monitor, by a lock that the kernel lets go of when it ends, however it ends."""
+"""Who holds an instance? One daemon, by a lock that the kernel lets go of when it ends, however it ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ _TRIES = 200
 _TRY_S = 0.01
 
 
-def hold_instance(path: str, instance: str) -> tuple[int, int | None]:
+def hold_instance(path: str, what: str, fix: str) -> tuple[int, int | None]:
     """Take the lock of an instance.
 
+    Args:
+        path: the file.
+        what: who would hold it: ``a monitor for 'up'``.
+        fix: what to do when another one does.
+
     Returns:
-        The descriptor; and the pid of a monitor that held it and ended without taking the file away.
+        The descriptor; and the pid of a holder that ended without taking the file away.
 
     Raises:
-        AlreadyRunning: another monitor holds it.
+        AlreadyRunning: another one holds it.
         StoreError: the file cannot be opened.
     """
     try:
@@ -31,14 +36,14 @@ def hold_instance(path: str, instance: str) -> tuple[int, int | None]:
         holder = _holder(fd)
         os.close(fd)
         raise AlreadyRunning(
-            f"a monitor for {instance!r} runs already",
+            f"{what} runs already",
             why=f"pid {holder or 'unknown'} holds {path}",
-            fix="see: gimli ps; choose another name with --name, or end it with: gimli down",
+            fix=fix,
         )
     if not _is_still_at(fd, path):
         # Its holder ended between our open and our lock, and took the file away: that lock holds nobody off.
         os.close(fd)
-        return hold_instance(path, instance)
+        return hold_instance(path, what, fix)
     before = _holder(fd)
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
@@ -46,7 +51,7 @@ def hold_instance(path: str, instance: str) -> tuple[int, int | None]:
 
 
 def _lock(fd: int) -> bool:
-    """A child of a dead monitor holds its lock until its exec: that is over in a moment, and waited for."""
+    """A child of a dead holder holds its lock until its exec: that is over in a moment, and waited for."""
     for _try in range(_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,7 +66,7 @@ def _lock(fd: int) -> bool:
 
 
 def _holder(fd: int) -> int | None:
-    """The monitor that has written itself into the file."""
+    """The process that has written itself into the file."""
     text = os.pread(fd, 32, 0).strip()
     return int(text) if text.isdigit() else None
 
