@@ -45,6 +45,9 @@ class Link:
     kind: str = ""
     parent: int = 0
     master: int = 0
+    info: bytes = b""
+    """What is special to its kind: IFLA_INFO_DATA."""
+    has_xdp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ def link_of(body: bytes) -> Link:
         _text(info.get(1, b"")),  # IFLA_INFO_KIND
         0 if 37 in parts else _number(parts.get(5, b"")),  # IFLA_LINK_NETNSID: it is another namespace's
         _number(parts.get(10, b"")),  # IFLA_MASTER
+        info.get(2, b""),  # IFLA_INFO_DATA
+        dict(netlink.contents(parts.get(43, b""))).get(2, b"\0") != b"\0",  # IFLA_XDP, IFLA_XDP_ATTACHED
     )
 
 
