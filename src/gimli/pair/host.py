@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from gimli.errors import GimliError
-from gimli.pair import guard, nft, packet
+from gimli.pair import guard, nft, packet, readback
 from gimli.pair.address import Addresses, AddressRefused, Place
 from gimli.pair.config import Mac
 from gimli.pair.guard import Guard, Guarded, Vhid
@@ -138,7 +138,7 @@ class Host:
             GuardRefused: the rules cannot be read.
         """
         listing = nft.read()
-        return {name: count.packets for name, count in guard.counts(listing).items()} if listing else None
+        return {name: count.packets for name, count in readback.counts(listing).items()} if listing else None
 
     def close(self) -> list[str]:
         """Leave nothing behind but the guard.
@@ -170,7 +170,7 @@ class Host:
         guarded = tuple(Guarded(name, self._subnets(name)) for name in names)
         self.guard = Guard(vhids, guarded, nft.has_egress())
         nft.apply(guard.ruleset(self.guard))
-        if differences := guard.verify(nft.read(), self.guard):
+        if differences := readback.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
 
     def _subnets(self, interface: str) -> tuple[str, ...]:
@@ -220,10 +220,10 @@ class Host:
         """What is different from what was set up and cannot be mended."""
         assert self.guard is not None
         try:
-            differences = guard.verify(nft.read(), self.guard)
+            differences = readback.verify(nft.read(), self.guard)
             if differences:
                 nft.apply(guard.ruleset(self.guard, fresh=False))
-                differences = guard.verify(nft.read(), self.guard)
+                differences = readback.verify(nft.read(), self.guard)
         except GuardRefused as refused:
             differences = (str(refused),)
         return differences
