@@ -9,9 +9,9 @@ import pytest
 from gimli.pair.address import Addresses, AddressRefused, Place, remove_leftovers, subnets_of
 from gimli.pair.settings import Settings
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import inside
 from tests.pair.frames import Station
 from tests.pair.wanted import VIRTUAL_MAC
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 
@@ -275,7 +275,7 @@ def test_a_standbys_device_is_down(node, prepare):
 
 
 def test_no_such_interface_is_refused_in_words(prepare):
-    with pytest.raises(AddressRefused, match="vhid 1: there is no interface nosuch"):
+    with pytest.raises(AddressRefused, match="there is no interface nosuch"):
         prepare(Place(1, "nosuch", ("192.0.2.1/24",), VIRTUAL_MAC))
 
 
@@ -310,3 +310,5 @@ def test_the_subnets_of_an_interface_have_those_of_what_is_on_top_of_it(node):
     subnets = subnets_of("lan0")
     assert {"192.0.2.0/24", "198.51.100.0/28", "2001:db8::/64"} <= set(subnets)
     assert "10.1.0.0/24" not in subnets
+    with pytest.raises(AddressRefused, match="there is no interface nosuch"):
+        subnets_of("nosuch")

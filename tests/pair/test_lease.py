@@ -19,9 +19,10 @@ from gimli.pair.readback import counts
 from gimli.pair.settings import Settings
 from gimli.pair.wire import Sender
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import eventually, inside
+from tests.pair.conftest import eventually
 from tests.pair.frames import Station, advertisement, mac_bytes
 from tests.pair.wanted import GUARD, VIRTUAL_MAC
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 
@@ -139,7 +140,7 @@ def test_a_lease_that_is_renewed_goes_on(leases, addresses, station):
 
 def test_a_lapsed_lease_is_not_revived(lan, leases):
     """The kernel may keep an element that is past its time for a while: it is no element to a deletion."""
-    for length_s in (0.004, 0.012, 0.05):
+    for length_s in (0.01, 0.012, 0.05):
         leases.acquire([FIRST], length_s)
         eventually(lambda: elements(lan, FIRST) == [])
         with pytest.raises(LeaseLapsed):
@@ -164,6 +165,15 @@ def test_taking_a_lease_that_is_held_gives_it_the_new_time(lan, leases):
     leases.acquire([SECOND], 3600)
     leases.acquire([SECOND], 1)
     assert "timeout 1s" in lan.node.run("nft", "list", "set", "netdev", "gimli", "lease_2")
+
+
+@pytest.mark.parametrize("length_s", [0.0, 0.0004, 0.009, -1.0])
+def test_a_lease_that_the_kernel_might_round_to_one_for_ever_is_refused(lan, leases, length_s):
+    leases.acquire([FIRST], 60)
+    for change in (leases.acquire, leases.renew):
+        with pytest.raises(ValueError, match="at least 10 are wanted"):
+            change([FIRST], length_s)
+    assert "timeout 1m" in lan.node.run("nft", "list", "set", "netdev", "gimli", "lease_1")
 
 
 def test_giving_up_what_is_not_held_is_no_error(lan, leases):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gimli.errors import GimliError
 from gimli.pair import guard, nft, packet, readback
-from gimli.pair.address import Addresses, AddressRefused, Place
+from gimli.pair.address import Addresses, AddressRefused, Place, subnets_of
 from gimli.pair.config import Mac
 from gimli.pair.guard import Guard, Guarded, Vhid
 from gimli.pair.lease import Leases
@@ -167,25 +167,17 @@ class Host:
             for carp, place in zip(pair.carp, self.places, strict=True)
         )
         names = pair.guard.interfaces if pair.guard.is_on else ()
-        guarded = tuple(Guarded(name, self._subnets(name)) for name in names)
+        guarded = tuple(Guarded(name, subnets_of(name)) for name in names)
         self.guard = Guard(vhids, guarded, nft.has_egress())
         nft.apply(guard.ruleset(self.guard))
         if differences := readback.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
 
-    def _subnets(self, interface: str) -> tuple[str, ...]:
-        link = self._link(interface)
-        return tuple(str(each.address.network) for each in self._links.addresses(link.index))
-
     def _listen(self, loop: Loop, interface: str, heard: Callable[[str, bytes], None]) -> None:
         receiver = Receiver(interface)
 
         def readable() -> None:
-            try:
-                frames = receiver.receive()
-            except OSError:
-                return  # it has gone down: the link's own message says so
-            for frame in frames:
+            for frame in receiver.receive():
                 heard(interface, frame[_ETHERNET_BYTES:])
 
         self._call_back(loop, receiver, readable)
