@@ -1,10 +1,9 @@
 """How does a host take, keep and give up the right to an address?
 
 By elements with a timeout in nf_tables sets, which the guard's rules ask (``guard.py``). A lease is renewed
-before every advertisement, in the fast mode many times a second: so not by a program but by a netlink socket
-that stays open, one transaction of one system call each way, whose answer is read.
-
-Measured (Linux 6.18, HZ=250, two busy cores): see docs/pair-guard.md.
+with every advertisement, in the fast mode many times a second: so not by a program but by a netlink socket
+that stays open, one transaction of one system call each way, whose answer is read. It takes 50 us, where the
+``nft`` program takes 18 ms; a lease ends within a jiffy of its time (docs/pair/guard.md).
 """
 
 from __future__ import annotations
