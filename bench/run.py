@@ -18,6 +18,7 @@ import hangs
 import output
 import pauses
 import services
+import sync
 import takeovers
 from figures import Figure, load, table, this_machine
 from workbench import Effort, Unmeasurable, Workbench
@@ -33,6 +34,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "services": services.measure,
     "output": output.measure,
     "takeovers": takeovers.measure,
+    "sync": sync.measure,
 }
 
 
