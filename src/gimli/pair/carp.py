@@ -215,8 +215,8 @@ def _yield_owner(vhid: Vhid, event: Outranked) -> tuple[Vhid, tuple[Action, ...]
 def _yield_lapsed(vhid: Vhid, event: LeaseLapsed) -> tuple[Vhid, tuple[Action, ...]]:
     why = f"stood still for {format_duration(event.silent_s)}, and the lease in the kernel lapsed"
     vhid, actions = _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
-    # Whoever has not taken over yet need not wait any longer; whoever has is not moved by it. The fence is down
-    # already: it goes out by the sync link only.
+    # Whoever has not taken over yet need not wait any longer; whoever has is not moved by it. The fence is
+    # down already: it goes out by the sync link only.
     return vhid, (*actions, SendBowOut())
 
 

@@ -18,8 +18,8 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-from gimli.errors import GimliError, PeerError
-from gimli.pair import ctmessage
+from gimli.errors import GimliError
+from gimli.pair import ctinsertion, ctmessage, netlink
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
@@ -103,9 +103,8 @@ class Events:
         self._buffer = (ctypes.c_char * (_SLOTS * _SLOT_BYTES))()
         self._view = memoryview(self._buffer).cast("B")
         base = ctypes.addressof(self._buffer)
-        self._iovecs = (_Iovec * _SLOTS)(
-            *((base + slot * _SLOT_BYTES, _SLOT_BYTES) for slot in range(_SLOTS))
-        )
+        slots = [_Iovec(base + slot * _SLOT_BYTES, _SLOT_BYTES) for slot in range(_SLOTS)]
+        self._iovecs = (_Iovec * _SLOTS)(*slots)
         self._headers = (_Mmsghdr * _SLOTS)()
         for slot in range(_SLOTS):
             self._headers[slot].header.iov = ctypes.addressof(self._iovecs) + slot * ctypes.sizeof(_Iovec)
@@ -151,8 +150,8 @@ class Dump:
 
     def __init__(self, receive_bytes: int = 1 << 20) -> None:
         self._socket = _netlink_socket(receive_bytes)
-        request = ctmessage.HEADER.pack(
-            ctmessage.BODY, ctmessage.GET, ctmessage.REQUEST | ctmessage.DUMP, 1, 0
+        request = netlink.HEADER.pack(
+            ctmessage.BODY, ctmessage.GET, netlink.REQUEST | netlink.DUMP, 1, 0
         ) + bytes(4)
         self._socket.send(request)
         self.done = False
@@ -173,13 +172,13 @@ class Dump:
                 chunk = self._socket.recv(65536)
             except BlockingIOError:
                 return found
-            for message in ctmessage.messages(chunk):
-                kind = ctmessage.HEADER.unpack_from(message)[1]
-                if kind == ctmessage.DONE:
+            for message in netlink.messages(chunk):
+                kind = netlink.HEADER.unpack_from(message)[1]
+                if kind == netlink.DONE:
                     self.done = True
                     return found
-                if kind == ctmessage.ERROR:
-                    (number,) = struct.unpack_from("=i", message, ctmessage.HEADER.size)
+                if kind == netlink.ERROR:
+                    (number,) = struct.unpack_from("=i", message, netlink.HEADER.size)
                     raise ConntrackRefused("connections cannot be listed", why=os.strerror(-number))
                 found.append(message)
         return found
@@ -193,7 +192,7 @@ class Writer:
     """Puts connections into this namespace's table, and takes them out.
 
     Nothing is acknowledged; the kernel answers failures only. One that has an answer in
-    :func:`gimli.pair.ctmessage.second_try` is tried again; the others are counted by errno.
+    :func:`gimli.pair.ctinsertion.second_try` is tried again; the others are counted by errno.
     """
 
     def __init__(self) -> None:
@@ -231,18 +230,18 @@ class Writer:
                 assert error.errno == errno.ENOBUFS  # noqa: PT017 - not a test
                 self._count(errno.ENOBUFS)
                 continue
-            for message in ctmessage.messages(answer):
+            for message in netlink.messages(answer):
                 self._failed(message)
 
     def _failed(self, answer: bytes) -> None:
-        kind = ctmessage.HEADER.unpack_from(answer)[1]
-        number = -struct.unpack_from("=i", answer, ctmessage.HEADER.size)[0]
-        if kind != ctmessage.ERROR or not number:
+        kind = netlink.HEADER.unpack_from(answer)[1]
+        number = -struct.unpack_from("=i", answer, netlink.HEADER.size)[0]
+        if kind != netlink.ERROR or not number:
             return
-        refused = answer[ctmessage.HEADER.size + 4 :]
-        if ctmessage.HEADER.unpack_from(refused)[1] == ctmessage.DELETE and number == errno.ENOENT:
+        refused = answer[netlink.HEADER.size + 4 :]
+        if netlink.HEADER.unpack_from(refused)[1] == ctmessage.DELETE and number == errno.ENOENT:
             return  # gone is what was wanted
-        again = ctmessage.second_try(refused, number)
+        again = ctinsertion.second_try(refused, number)
         if again is None:
             self._count(number)
             return
@@ -269,6 +268,3 @@ def _netlink_socket(receive_bytes: int) -> socket.socket:
             fix="it takes root (CAP_NET_ADMIN), and a kernel with CONFIG_NF_CT_NETLINK",
         ) from error
     return made
-
-
-__all__ = ["Batch", "ConntrackRefused", "Dump", "Events", "PeerError", "Writer", "enable_events"]

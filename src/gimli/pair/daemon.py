@@ -25,7 +25,9 @@ from gimli.pair import carp_actions, syncactions
 from gimli.pair.address import AddressRefused, remove_leftovers
 from gimli.pair.hooks import Hooks
 from gimli.pair.host import Host
-from gimli.pair.nft import GuardRefused, LeaseLapsed
+from gimli.pair.lease import LeaseLapsed
+from gimli.pair.linkwatch import AddressWent
+from gimli.pair.nft import GuardRefused
 from gimli.pair.node import Emit, Node, Note, Order
 from gimli.pair.replication import Replication, load_epoch, save_epoch
 from gimli.pair.statesync import StateSync
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from gimli.control.server import Connection
     from gimli.loop import Deadline
     from gimli.pair.config import Pair
+    from gimli.pair.linkwatch import LinkEvent
 
 INSTANCE = "pair"
 SOCKET_NAME = "status.sock"
@@ -111,6 +114,7 @@ class Daemon:
                 self._loop,
                 self._received,
                 self._sync_due,
+                self._sync_ordered,
                 self._host.own_addresses(),
             )
         track = self._pair.track
@@ -121,7 +125,7 @@ class Daemon:
         self._loop.watch(self._signals.fd, self._signalled)
         client.attach()
         self._node.begin(_now_s())
-        self._links_changed()
+        self._links_changed([])
         self._beat()
         client.running()
 
@@ -139,16 +143,23 @@ class Daemon:
         self._node.sync_due(_now_s())
         self._carry_out()
 
-    def _links_changed(self) -> None:
+    def _sync_ordered(self, actions: list[syncactions.Action]) -> None:
+        self._node.sync_ordered(actions, _now_s())
+        self._carry_out()
+
+    def _links_changed(self, events: list[LinkEvent]) -> None:
         now_s = _now_s()
+        for event in events:
+            if isinstance(event, AddressWent):
+                self._have_again(event)
         for vhid, why in self._host.obstacles().items():
             if why:
                 self._node.obstructed(vhid, "link", why, now_s)
             else:
                 self._node.freed(vhid, "link", now_s)
-        self._node.found(self._host.look_at_links(self._pair.track.interfaces), now_s)
+        self._node.found(self._host.look_at_links(), now_s)
         if self._replication:
-            self._replication.intake.filter.own = self._host.own_addresses()
+            self._replication.filter.own = self._host.own_addresses()
         self._carry_out()
 
     def _guard_changed(self, differences: tuple[str, ...]) -> None:
@@ -169,7 +180,20 @@ class Daemon:
         self._node.found(self._tracker.take(), _now_s())
         self._carry_out()
 
+    def _have_again(self, event: AddressWent) -> None:
+        """Somebody else has removed an address of a MASTER: it is taken again, and told."""
+        for place in self._host.places:
+            is_ours = event.address in {text.partition("/")[0] for text in place.addresses}
+            if place.device == event.interface and is_ours and self._is_master(place.vhid):
+                self._journal.record("address-removed", vhid=place.vhid, address=event.address)
+                self._try(place.vhid, "addresses", self._host.presences[place.vhid].take_addresses)
+
+    def _is_master(self, vhid: int) -> bool:
+        return self._node.vhid(vhid).role is Role.MASTER
+
     def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
+        if timer is carp_actions.Timer.ADVERTISE and (events := self._host.poll_links()):
+            self._links_changed(events)
         self._node.expired(vhid, timer, _now_s())
         self._carry_out()
 
@@ -284,7 +308,7 @@ class Daemon:
             self._loop.after(_TRY_AGAIN_S, lambda: self._let_go_unless_master(vhid, drop))
 
     def _let_go_unless_master(self, vhid: int, drop: Callable[[], None]) -> None:
-        if self._node.vhid(vhid).role is not Role.MASTER:
+        if not self._is_master(vhid):
             self._let_go(vhid, drop)
 
     def _note(self, event: str, details: dict[str, Any]) -> None:

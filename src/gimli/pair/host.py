@@ -9,12 +9,14 @@ import os
 from typing import TYPE_CHECKING
 
 from gimli.errors import GimliError
-from gimli.pair import guard, netlink, nft, packet
+from gimli.pair import guard, nft, packet
 from gimli.pair.address import Addresses, AddressRefused, Place
 from gimli.pair.config import Mac
 from gimli.pair.guard import Guard, Guarded, Vhid
+from gimli.pair.lease import Leases
 from gimli.pair.links import Links
-from gimli.pair.nft import GuardRefused, Leases
+from gimli.pair.linkwatch import LinkWatch
+from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
 from gimli.pair.track import Finding
@@ -27,12 +29,10 @@ if TYPE_CHECKING:
     from gimli.loop import Loop
     from gimli.pair.config import Carp, Pair
     from gimli.pair.links import Link
+    from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.packet import Address
 
 _ETHERNET_BYTES = 14
-_RTNLGRPS = (1, 5, 9)
-"""RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR"""
-_NFNLGRP_NFTABLES = 7
 _GUARD_DEBOUNCE_S = 0.05
 """A transaction of somebody else comes in many messages."""
 
@@ -61,6 +61,8 @@ class Host:
         self.guard: Guard | None = None
         self._virtual = {address.ip for carp in pair.carp for address in carp.addresses}
         self._leases = Leases()
+        devices = {name for place in self.places for name in (place.interface, place.device)}
+        self._watch = LinkWatch(dict.fromkeys([*devices, *pair.track.interfaces]))
         self._closers: list[Callable[[], None]] = []
 
     def sources(self) -> dict[int, Address]:
@@ -75,7 +77,7 @@ class Host:
         self,
         loop: Loop,
         heard: Callable[[str, bytes], None],
-        links_changed: Callable[[], None],
+        links_changed: Callable[[list[LinkEvent]], None],
         guard_changed: Callable[[tuple[str, ...]], None],
     ) -> None:
         """Set up the guard, then everything that listens.
@@ -103,19 +105,26 @@ class Host:
             )
         for interface in dict.fromkeys(carp.interface for carp in self._pair.carp):
             self._listen(loop, interface, heard)
-        self._subscribe(loop, netlink.ROUTE, _RTNLGRPS, links_changed)
+        watch = self._watch
+        self._call_back(loop, watch, lambda: links_changed(watch.read()))
         self._watch_guard(loop, guard_changed)
 
     def obstacles(self) -> dict[int, str]:
-        """For each vhid why its link is of no use; empty where it is."""
-        links = {link.name: link for link in self._links.links()}
-        troubles = [(carp, _trouble(links.get(carp.interface))) for carp in self._pair.carp]
-        return {carp.vhid: f"{carp.interface} {trouble}" if trouble else "" for carp, trouble in troubles}
+        """For each vhid why its link is of no use; empty where it is of use."""
+        troubles = {
+            carp.vhid: (carp.interface, self._watch.trouble(carp.interface)) for carp in self._pair.carp
+        }
+        return {vhid: f"{name}: {trouble}" if trouble else "" for vhid, (name, trouble) in troubles.items()}
 
-    def look_at_links(self, names: tuple[str, ...]) -> list[Finding]:
+    def look_at_links(self) -> list[Finding]:
         """What is wrong with tracked interfaces."""
-        links = {link.name: link for link in self._links.links()}
-        return [Finding(f"interface {name}", _trouble(links.get(name))) for name in names]
+        return [
+            Finding(f"interface {name}:", self._watch.trouble(name)) for name in self._pair.track.interfaces
+        ]
+
+    def poll_links(self) -> list[LinkEvent]:
+        """What the kernel would tell up to a second late; asked before an advertisement."""
+        return self._watch.poll()
 
     def own_addresses(self) -> frozenset[bytes]:
         """Addresses that do not move with mastership, packed: their connections are this host's own."""
@@ -171,7 +180,7 @@ class Host:
     def _listen(self, loop: Loop, interface: str, heard: Callable[[str, bytes], None]) -> None:
         receiver = Receiver(interface)
 
-        def readable(_: int) -> None:
+        def readable() -> None:
             try:
                 frames = receiver.receive()
             except OSError:
@@ -179,35 +188,24 @@ class Host:
             for frame in frames:
                 heard(interface, frame[_ETHERNET_BYTES:])
 
-        loop.watch(receiver.fileno(), readable)
-        self._close_later(loop, receiver)
+        self._call_back(loop, receiver, readable)
 
-    def _subscribe(
-        self, loop: Loop, protocol: int, groups: tuple[int, ...], changed: Callable[[], None]
+    def _call_back(
+        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch, readable: Callable[[], None]
     ) -> None:
-        subscription = netlink.Subscription(protocol, groups)
-
-        def readable(_: int) -> None:
-            messages, lost = subscription.read()
-            if lost or any(port != self._leases.port for _kind, port, _body in messages):
-                changed()
-
-        loop.watch(subscription.fileno(), readable)
-        self._close_later(loop, subscription)
-
-    def _close_later(self, loop: Loop, opened: Receiver | netlink.Subscription) -> None:
         def close() -> None:
             loop.forget(opened.fileno())
             opened.close()
 
+        loop.watch(opened.fileno(), lambda _: readable())
         self._closers.append(close)
 
     def _watch_guard(self, loop: Loop, guard_changed: Callable[[tuple[str, ...]], None]) -> None:
-        waits = False
+        watch, waits = GuardWatch(self._leases.port), False
 
         def changed() -> None:
             nonlocal waits
-            if not waits:
+            if watch.has_changed() and not waits:
                 waits = True
                 loop.after(_GUARD_DEBOUNCE_S, look)
 
@@ -216,7 +214,7 @@ class Host:
             waits = False
             guard_changed(self._mend_guard())
 
-        self._subscribe(loop, netlink.NETFILTER, (_NFNLGRP_NFTABLES,), changed)
+        self._call_back(loop, watch, changed)
 
     def _mend_guard(self) -> tuple[str, ...]:
         """What is different from what was set up and cannot be mended."""
@@ -270,9 +268,3 @@ def lease_length_s(carp: Carp) -> float:
 def _place(carp: Carp) -> Place:
     mac = packet.virtual_mac(carp.vhid).hex(":") if carp.mac is Mac.VIRTUAL else ""
     return Place(carp.vhid, carp.interface, tuple(str(address) for address in carp.addresses), mac)
-
-
-def _trouble(link: Link | None) -> str:
-    if link is None:
-        return "is not there"
-    return "" if link.is_usable else "has no carrier"

@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
-from gimli.pair import netlink
-from gimli.pair.netlink import Message, attribute, nest, text
+from gimli.pair import netlink_socket
+from gimli.pair.netlink_socket import Message, attribute, nest, text
 
 Interface = IPv4Interface | IPv6Interface
 
@@ -46,11 +46,6 @@ class Link:
     master: int = 0
     alias: str = ""
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is up and has a carrier."""
-        return self.flags & (UP | LOWER_UP) == UP | LOWER_UP
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -64,8 +59,8 @@ class Address:
 def link_of(body: bytes) -> Link:
     """A link from the body of NEWLINK or DELLINK."""
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    parts = dict(netlink.attributes(body, _IFINFO.size))
-    info = dict(netlink.attributes(parts.get(18, b"")))  # IFLA_LINKINFO
+    parts = dict(netlink_socket.attributes(body, _IFINFO.size))
+    info = dict(netlink_socket.attributes(parts.get(18, b"")))  # IFLA_LINKINFO
     return Link(
         index,
         _text(parts.get(3, b"")),  # IFLA_IFNAME
@@ -81,7 +76,7 @@ def link_of(body: bytes) -> Link:
 def address_of(body: bytes) -> Address:
     """An address from the body of NEWADDR or DELADDR."""
     _, length, _, _, index = _IFADDR.unpack_from(body)
-    parts = dict(netlink.attributes(body, _IFADDR.size))
+    parts = dict(netlink_socket.attributes(body, _IFADDR.size))
     packed = parts.get(2) or parts[1]  # IFA_LOCAL; IFA_ADDRESS is the peer's on a point-to-point link
     return Address(index, ip_interface((packed, length)), (parts.get(11) or b"\0")[0])  # IFA_PROTO
 
@@ -90,7 +85,7 @@ class Links:
     """The socket by which links and addresses are read and changed."""
 
     def __init__(self) -> None:
-        self._netlink = netlink.Netlink(netlink.ROUTE)
+        self._netlink = netlink_socket.Netlink(netlink_socket.ROUTE)
 
     def close(self) -> None:
         """Close the socket."""
@@ -102,8 +97,14 @@ class Links:
         return tuple(link_of(body) for kind, body in self._netlink.dump(request) if kind == NEWLINK)
 
     def link(self, name: str) -> Link | None:
-        """The link of that name."""
-        return next((link for link in self.links() if link.name == name), None)
+        """The link of that name; its flags as they are now, not as the last event had them."""
+        try:
+            _, body = self._netlink.get(Message(GETLINK, _IFINFO.pack(0, 0, 0, 0, 0) + text(3, name)))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+        return link_of(body)
 
     def addresses(self, index: int = 0) -> tuple[Address, ...]:
         """The addresses of one link, or of all."""
@@ -137,7 +138,7 @@ def make_macvlan(name: str, parent: Link, mac: str, alias: str) -> Message:
         + attribute(1, bytes.fromhex(mac.replace(":", "")))
         + text(20, alias)
         + nest(18, text(1, "macvlan"), nest(2, mode)),
-        netlink.CREATE | netlink.EXCL,
+        netlink_socket.CREATE | netlink_socket.EXCL,
     )
 
 
@@ -161,7 +162,7 @@ def add_address(index: int, address: Interface, *, prefix_route: bool) -> Messag
     """The device has the address, at once usable (no duplicate address detection)."""
     flags = _NODAD | (0 if prefix_route else _NOPREFIXROUTE)
     details = attribute(8, struct.pack("=I", flags)) + attribute(11, bytes([OURS]))  # IFA_FLAGS, IFA_PROTO
-    return Message(NEWADDR, _address(index, address) + details, netlink.CREATE | netlink.EXCL)
+    return Message(NEWADDR, _address(index, address) + details, netlink_socket.CREATE | netlink_socket.EXCL)
 
 
 def delete_address(index: int, address: Interface) -> Message:

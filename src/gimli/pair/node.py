@@ -21,7 +21,7 @@ from gimli.pair.carp import step
 from gimli.pair.demotion import SYNC_INCOMPLETE, Ledger
 from gimli.pair.election import judge_advertisement
 from gimli.pair.packet import PacketRefused, Refusal
-from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised
+from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised, Unsynchronised
 from gimli.pair.vhid import Role, Vhid
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ class Node:
         self._seats = {carp.vhid: _seat(carp, sources[carp.vhid], cookie) for carp in pair.carp}
         self._leader = pair.carp[0].vhid
         self._amount = pair.track.demotion
-        self._is_lacking = False
         self._orders: list[Order | Emit | Note | SyncAction] = []
 
     @property
@@ -158,7 +157,7 @@ class Node:
     def begin(self, now_s: float) -> None:
         """It takes part from now on, where nothing is in the way."""
         if self.sync:
-            self._take_from_sync(self.sync.follow(now_s), now_s)
+            self.sync_ordered(self.sync.follow(now_s), now_s)
         for seat in self._seats.values():
             self._enable_if_free(seat, now_s)
 
@@ -167,11 +166,14 @@ class Node:
         seat = self._seats[vhid]
         seat.obstacles[subject] = why
         self._apply(seat, carp_events.Disabled(why), now_s)
+        # The other vhids are to go where this one goes: a firewall with one side is none.
+        self._demote(self.ledger.with_reason(_out_of(seat), self._amount), now_s)
 
     def freed(self, vhid: int, subject: str, now_s: float) -> None:
         """That is in the way no more."""
         seat = self._seats[vhid]
-        if seat.obstacles.pop(subject, None) is not None:
+        if seat.obstacles.pop(subject, None) is not None and not seat.obstacles:
+            self._demote(self.ledger.without(_out_of(seat)), now_s)
             self._enable_if_free(seat, now_s)
 
     def heard(self, interface: str, ip_packet: bytes, now_s: float) -> None:
@@ -233,12 +235,12 @@ class Node:
     def received(self, datagram: bytes, now_s: float) -> None:
         """A datagram of the state sync came."""
         assert self.sync is not None
-        self._take_from_sync(self.sync.received(datagram, now_s), now_s)
+        self.sync_ordered(self.sync.received(datagram, now_s), now_s)
 
     def sync_due(self, now_s: float) -> None:
         """A deadline of the state sync has come."""
         assert self.sync is not None
-        self._take_from_sync(self.sync.due(now_s), now_s)
+        self.sync_ordered(self.sync.due(now_s), now_s)
 
     def stop(self, because: str, now_s: float) -> None:
         """The daemon ends: bow out, and have nothing any more."""
@@ -287,11 +289,11 @@ class Node:
             self._order(seat, action)
             if leads and self.sync and isinstance(action, carp_actions.TakeLease):
                 # Before the addresses: what comes for them finds its connection.
-                self._take_from_sync(self.sync.own(now_s), now_s)
+                self.sync_ordered(self.sync.own(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
             if leads and self.sync and before is Role.MASTER:
-                self._take_from_sync(self.sync.follow(now_s), now_s)
+                self.sync_ordered(self.sync.follow(now_s), now_s)
 
     def _order(self, seat: _Seat, action: Action) -> None:
         vhid = seat.vhid.vhid
@@ -314,8 +316,8 @@ class Node:
         also = self.sync.advertise(packet.pack_packet(made, seat.vhid.source)) if self.sync else []
         self._orders.append(Emit(vhid, made, tuple(also)))
 
-    def _take_from_sync(self, actions: Iterable[SyncAction], now_s: float) -> None:
-        """What concerns the election is dealt with here; the rest is the daemon's."""
+    def sync_ordered(self, actions: Iterable[SyncAction], now_s: float) -> None:
+        """The state sync ordered something: what concerns the election stays here, the rest is handed out."""
         for action in actions:
             match action:
                 case AdvertisementOverSync(ip_packet):
@@ -323,24 +325,12 @@ class Node:
                 case Outranked(epoch):
                     self._apply(self._seats[self._leader], carp_events.Outranked(epoch), now_s)
                 case Synchronised():
-                    pass
+                    self._demote(self.ledger.without(_SYNC_REASON), now_s)
+                case Unsynchronised():
+                    # Who does not hold the connections is no good MASTER.
+                    self._demote(self.ledger.with_reason(_SYNC_REASON, SYNC_INCOMPLETE), now_s)
                 case _:
                     self._orders.append(action)
-        self._judge_sync(now_s)
-
-    def _judge_sync(self, now_s: float) -> None:
-        """A replica that does not hold the connections is no good MASTER."""
-        assert self.sync is not None
-        is_lacking = not self.sync.is_owner and not self.sync.is_synchronised
-        if is_lacking != self._is_lacking:
-            self._is_lacking = is_lacking
-            ledger = self.ledger
-            self._demote(
-                ledger.with_reason(_SYNC_REASON, SYNC_INCOMPLETE)
-                if is_lacking
-                else ledger.without(_SYNC_REASON),
-                now_s,
-            )
 
     def _heard_over_sync(self, ip_packet: bytes, now_s: float) -> None:
         """The peer's advertisement by the other path: two nodes that hear each other anywhere agree."""
@@ -351,6 +341,10 @@ class Node:
             return
         if seat := self._seats.get(heard.advertisement.vhid):
             self._judge(seat, heard, "sync", now_s)
+
+
+def _out_of(seat: _Seat) -> str:
+    return f"vhid {seat.vhid.vhid} is out"
 
 
 def _seat(carp: Carp, source: Address, cookie: int) -> _Seat:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from gimli import clock
 from gimli.pair import announce, packet
 from gimli.pair.config import Mac
-from gimli.pair.nft import LeaseLapsed
+from gimli.pair.lease import LeaseLapsed
 
 if TYPE_CHECKING:
     from gimli.pair.address import Addresses
     from gimli.pair.config import Carp
     from gimli.pair.guard import Lease
-    from gimli.pair.nft import Leases
+    from gimli.pair.lease import Leases
     from gimli.pair.packet import Address, Advertisement
     from gimli.pair.wire import Sender
 

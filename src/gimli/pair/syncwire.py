@@ -3,9 +3,9 @@
     magic "GMLS"  version  kind  flags  0   sender  to   epoch  owner   sequence number   payload   tag
          4           1      1      1    1     8     8      8      8           8              n       16
 
-All numbers are big-endian; the connections in a payload are not (flag NATIVE_LITTLE says what they are). The tag
-is HMAC-SHA256 over everything before it, cut to 16 bytes, under a key made from the shared password. Sender and
-``to`` are chance, drawn when a process starts: a datagram that names both was made in the lifetime of both.
+All numbers are big-endian; the connections in a payload are in their machine's order, which a flag tells. The
+tag is HMAC-SHA256 over everything before it, cut to 16 bytes, under a key made of the shared password. Sender
+and ``to`` are chance, drawn when a process starts: a datagram with both was made in the lifetime of both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _TAG_BYTES = 16
 _MAGIC = b"GMLS"
 _VERSION = 1
 
-_COMPRESSED, _LITTLE = 0x01, 0x02
+_COMPRESSED, _LITTLE, _OWNS = 0x01, 0x02, 0x04
+_EPOCH_MAX = 2**63
 _NATIVE = _LITTLE if sys.byteorder == "little" else 0
 
 _COMPRESS_FROM = 1200
@@ -85,6 +86,7 @@ class Datagram:
         reign: the highest that the sender knows of; its own when it is the owner.
         number: the sequence number.
         payload: the rest.
+        owns: whether the sender is an owner; the reign is its own then.
     """
 
     kind: Kind
@@ -92,12 +94,8 @@ class Datagram:
     to: int
     reign: Reign
     number: int
-    payload: bytes = b""
-
-    @property
-    def from_owner(self) -> bool:
-        """Whether its sender holds the connections."""
-        return self.reign.owner == self.sender
+    payload: bytes
+    owns: bool
 
 
 class Wire:
@@ -113,7 +111,8 @@ class Wire:
 
     def pack(self, datagram: Datagram) -> bytes:
         """The bytes of a datagram."""
-        payload, flags = datagram.payload, _NATIVE
+        payload = datagram.payload
+        flags = _NATIVE | _OWNS if datagram.owns else _NATIVE
         if len(payload) >= _COMPRESS_FROM:
             # A window of 4 kB and a table of as much: 15 us for 8 kB; with zlib's usual 256 kB it is 66.
             deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 5)
@@ -149,11 +148,12 @@ class Wire:
             raise Refused("tag", "made with another password, or damaged")
         if flags & _LITTLE != _NATIVE:
             raise Refused("byte-order", "the peer's machine has another byte order")
-        if kind not in _KINDS:
-            raise Refused("kind", f"of kind {kind}")
+        owns = bool(flags & _OWNS)
+        if kind not in _KINDS or epoch >= _EPOCH_MAX or sender == 0 or (owns and owner != sender):
+            raise Refused("malformed", f"kind {kind} from {sender:x} in epoch {epoch} of {owner:x}")
         if flags & _COMPRESSED:
             payload = _inflated(payload)
-        return Datagram(Kind(kind), sender, to, Reign(epoch, owner), number, payload)
+        return Datagram(Kind(kind), sender, to, Reign(epoch, owner), number, payload, owns)
 
     def _tag(self, head: bytes, payload: bytes) -> bytes:
         mac = self._mac.copy()
@@ -200,7 +200,7 @@ _JOIN = struct.Struct(">QQ")
 
 
 def pack_beat(join: int, lag_us: int) -> bytes:
-    """The payload of HEARTBEAT and BULK_BEGIN: which wish is being served, and how far behind the replica is."""
+    """The payload of HEARTBEAT and BULK_BEGIN: the wish that is served, and how far behind the replica is."""
     return _JOIN.pack(join, lag_us)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gimli.clock import format_duration
 from gimli.process import sender_in_words
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ EVENTS = frozenset(
     {
         *("pair-started", "pair-ended", "role", "demotion", "peer-deaf", "packet-refused", "guard-altered"),
         *("announce-failed", "not-let-go", "leftover-removed", "hook-failed"),
-        *("sync-peer-met", "sync-events-lost"),
+        "address-removed",
+        *("sync-peer-met", "sync-peer-silent", "sync-peer-heard", "sync-events-lost"),
+        *("sync-owner", "sync-replica"),
     }
 )
 
@@ -39,6 +42,8 @@ def describe(entry: Mapping[str, Any]) -> str:
             return f"somebody has altered the guard: {entry['what']}"
         case "announce-failed":
             return f"{vhid}: could not announce the addresses: {entry['why']}"
+        case "address-removed":
+            return f"{vhid}: somebody has removed {entry['address']}; it is taken again"
         case "not-let-go":
             return f"could not let go: {entry['why']}"
         case "leftover-removed":
@@ -47,6 +52,14 @@ def describe(entry: Mapping[str, Any]) -> str:
             return f"{vhid}: the command of {entry['hook']} has failed: {entry['why']}"
         case "sync-peer-met":
             return "state sync: the peer is there"
+        case "sync-peer-silent":
+            return f"state sync: nothing of the peer for {format_duration(entry['since_s'])}"
+        case "sync-peer-heard":
+            return "state sync: the peer is heard again"
+        case "sync-owner":
+            return f"the connections are ours, epoch {entry['epoch']}; {entry['connections']} were held"
+        case "sync-replica":
+            return "the connections are the peer's; copies are kept"
         case "sync-events-lost":
             return "state sync: the kernel has dropped events; everything is sent again"
         case "signal":
