@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gimli.lab.namespaces import Host
 
-COMMAND = (sys.executable, "-c", "from gimli.cli import main; main()")
+COMMAND = (sys.executable, "/tmp/slow.py")
 PATIENCE_S = 20.0
 _LOOK_EVERY_S = 0.005
 
@@ -122,7 +122,7 @@ class Node:
             status = self.status()
             if is_so(status):
                 return status
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(0.05)
         raise AssertionError(f"{self.name}: waited {PATIENCE_S:.0f} s for {what}: {json.dumps(status)}")
 
     def send(self, signo: int) -> int:

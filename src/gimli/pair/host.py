@@ -16,11 +16,13 @@ from gimli.pair.guard import Guard, Guarded, Vhid
 from gimli.pair.lease import Leases
 from gimli.pair.links import Links
 from gimli.pair.linkwatch import LinkWatch
+from gimli.pair.netlink_socket import NETFILTER, Netlink
 from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
 from gimli.pair.track import Finding
 from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
+from gimli.pair.warden import Warden
 from gimli.pair.wire import Receiver, Sender
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from gimli.pair.links import Link
     from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.packet import Address
+    from gimli.pair.warden import Look
 
 _ETHERNET_BYTES = 14
 _GUARD_DEBOUNCE_S = 0.05
@@ -61,9 +64,11 @@ class Host:
         self.guard: Guard | None = None
         self._virtual = {address.ip for carp in pair.carp for address in carp.addresses}
         self._leases = Leases()
+        self._asking = Netlink(NETFILTER)
         devices = {name for place in self.places for name in (place.interface, place.device)}
         self._watch = LinkWatch(dict.fromkeys([*devices, *pair.track.interfaces]))
         self._closers: list[Callable[[], None]] = []
+        self._look_at_guard: Callable[[], None] | None = None
 
     def sources(self) -> dict[int, Address]:
         """For each vhid the address that ranks it among equals.
@@ -78,7 +83,7 @@ class Host:
         loop: Loop,
         heard: Callable[[str, bytes], None],
         links_changed: Callable[[list[LinkEvent]], None],
-        guard_changed: Callable[[tuple[str, ...]], None],
+        guard_changed: Callable[[Look], None],
     ) -> None:
         """Set up the guard, then everything that listens.
 
@@ -131,14 +136,18 @@ class Host:
         found = (each.address.ip for each in self._links.addresses())
         return frozenset(address.packed for address in found if address not in self._virtual)
 
+    def look_at_guard(self) -> None:
+        """Have the rules looked at, and mended; ``guard_changed`` is called then."""
+        if self._look_at_guard:
+            self._look_at_guard()
+
     def guard_counts(self) -> dict[str, int] | None:
         """Frames dropped, by counter; None when there are no rules.
 
         Raises:
             GuardRefused: the rules cannot be read.
         """
-        listing = nft.read()
-        return {name: count.packets for name, count in guard.counts(listing).items()} if listing else None
+        return nft.counts(self._asking)
 
     def close(self) -> list[str]:
         """Leave nothing behind but the guard.
@@ -157,6 +166,7 @@ class Host:
             close()
         self._settings.restore()
         self._leases.close()
+        self._asking.close()
         self._links.close()
         return wrong
 
@@ -191,7 +201,7 @@ class Host:
         self._call_back(loop, receiver, readable)
 
     def _call_back(
-        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch, readable: Callable[[], None]
+        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch | Warden, readable: Callable[[], None]
     ) -> None:
         def close() -> None:
             loop.forget(opened.fileno())
@@ -200,8 +210,9 @@ class Host:
         loop.watch(opened.fileno(), lambda _: readable())
         self._closers.append(close)
 
-    def _watch_guard(self, loop: Loop, guard_changed: Callable[[tuple[str, ...]], None]) -> None:
-        watch, waits = GuardWatch(self._leases.port), False
+    def _watch_guard(self, loop: Loop, guard_changed: Callable[[Look], None]) -> None:
+        assert self.guard is not None
+        watch, warden, waits = GuardWatch(self._leases.port), Warden(self.guard), False
 
         def changed() -> None:
             nonlocal waits
@@ -212,21 +223,11 @@ class Host:
         def look() -> None:
             nonlocal waits
             waits = False
-            guard_changed(self._mend_guard())
+            warden.look()
 
+        self._look_at_guard = warden.look
         self._call_back(loop, watch, changed)
-
-    def _mend_guard(self) -> tuple[str, ...]:
-        """What is different from what was set up and cannot be mended."""
-        assert self.guard is not None
-        try:
-            differences = guard.verify(nft.read(), self.guard)
-            if differences:
-                nft.apply(guard.ruleset(self.guard, fresh=False))
-                differences = guard.verify(nft.read(), self.guard)
-        except GuardRefused as refused:
-            differences = (str(refused),)
-        return differences
+        self._call_back(loop, warden, lambda: guard_changed(warden.take()))
 
     def _link(self, name: str) -> Link:
         link = self._links.link(name)

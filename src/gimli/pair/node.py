@@ -115,6 +115,7 @@ class Node:
         self._seats = {carp.vhid: _seat(carp, sources[carp.vhid], cookie) for carp in pair.carp}
         self._leader = pair.carp[0].vhid
         self._amount = pair.track.demotion
+        self._is_stopped = False
         self._orders: list[Order | Emit | Note | SyncAction] = []
 
     @property
@@ -243,14 +244,15 @@ class Node:
         self.sync_ordered(self.sync.due(now_s), now_s)
 
     def stop(self, because: str, now_s: float) -> None:
-        """The daemon ends: bow out, and have nothing any more."""
+        """The daemon ends: bow out, and have nothing any more. What comes after is ignored."""
+        self._is_stopped = True
         for seat in self._seats.values():
             self._apply(seat, carp_events.StopWanted(because), now_s)
 
     # What follows from them.
 
     def _enable_if_free(self, seat: _Seat, now_s: float) -> None:
-        if not seat.obstacles and seat.vhid.role is Role.INIT:
+        if not (seat.obstacles or self._is_stopped) and seat.vhid.role is Role.INIT:
             seat.heard_s = now_s
             self._apply(seat, carp_events.Enabled(), now_s)
 
@@ -292,7 +294,7 @@ class Node:
                 self.sync_ordered(self.sync.own(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
-            if leads and self.sync and before is Role.MASTER:
+            if leads and self.sync and before is Role.MASTER and not self._is_stopped:
                 self.sync_ordered(self.sync.follow(now_s), now_s)
 
     def _order(self, seat: _Seat, action: Action) -> None:

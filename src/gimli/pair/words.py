@@ -39,7 +39,9 @@ def describe(entry: Mapping[str, Any]) -> str:
         case "packet-refused":
             return f"{vhid}: packet refused ({entry['kind']}): {entry['why']}; further ones are counted"
         case "guard-altered":
-            return f"somebody has altered the guard: {entry['what']}"
+            return f"somebody has altered the guard: {entry['what']}{'; mended' if entry['mended'] else ''}"
+        case "not-punctual":
+            return f"on a busy host the daemon may be late, and lose its role for it: {entry['why']}"
         case "announce-failed":
             return f"{vhid}: could not announce the addresses: {entry['why']}"
         case "address-removed":
