@@ -199,10 +199,11 @@ class Daemon:
         return self._node.vhid(vhid).role is Role.MASTER
 
     def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
-        if timer is carp_actions.Timer.ADVERTISE and (events := self._host.poll_links()):
-            self._links_changed(events)
         self._node.expired(vhid, timer, _now_s())
         self._carry_out()
+        # Behind the advertisement: the kernel may be slow to answer, and the lease has just been renewed.
+        if timer is carp_actions.Timer.ADVERTISE and (events := self._host.poll_links()):
+            self._links_changed(events)
 
     def _signalled(self, _: int) -> None:
         for received in self._signals.read():
@@ -246,7 +247,7 @@ class Daemon:
             case syncactions.Tell(event, details):
                 self._note(event, dict(details))
             case syncactions.RememberEpoch(epoch):
-                save_epoch(self._epoch_path, epoch)
+                self._loop.after(0.0, lambda: save_epoch(self._epoch_path, epoch))  # not before the addresses
             case _:
                 assert self._replication is not None
                 self._replication.carry_out(order)

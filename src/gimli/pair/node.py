@@ -165,8 +165,12 @@ class Node:
     def obstructed(self, vhid: int, subject: str, why: str, now_s: float) -> None:
         """Something keeps a vhid from taking part, until :meth:`freed`: guard, link, addresses."""
         seat = self._seats[vhid]
+        is_news = not seat.obstacles
         seat.obstacles[subject] = why
         self._apply(seat, carp_events.Disabled(why), now_s)
+        if is_news:
+            # The other vhids follow: half of a firewall is none. OpenBSD demotes the group likewise.
+            self._demote(self.ledger.with_reason(_out_of_it(vhid), self._amount), now_s)
         # The other vhids are to go where this one goes: a firewall with one side is none.
         self._demote(self.ledger.with_reason(_out_of(seat), self._amount), now_s)
 
@@ -347,6 +351,10 @@ class Node:
 
 def _out_of(seat: _Seat) -> str:
     return f"vhid {seat.vhid.vhid} is out"
+
+
+def _out_of_it(vhid: int) -> str:
+    return f"vhid {vhid} takes no part here"
 
 
 def _seat(carp: Carp, source: Address, cookie: int) -> _Seat:

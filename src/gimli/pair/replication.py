@@ -225,11 +225,17 @@ def load_epoch(path: str) -> int:
 
 
 def save_epoch(path: str, epoch: int) -> None:
-    """Remember an epoch. A disk that refuses is no reason to stop: the peer knows it too."""
+    """Remember an epoch. A disk that refuses is no reason to stop: the peer knows it too.
+
+    Written in place, for to put another file there may wait for the disk; epochs only grow, so that no digit
+    of an earlier one stays.
+    """
     with contextlib.suppress(OSError):
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(f"{epoch}\n")
-        os.replace(f"{path}.new", path)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, f"{epoch}\n".encode())
+        finally:
+            os.close(fd)
 
 
 def _now_s() -> float:
