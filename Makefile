@@ -6,7 +6,7 @@ STAMPS := .make
 # meson-python looks for meson and ninja on PATH.
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path src/gimli/_lib -prune -o -type f -print) \
-	man/gimli.1 man/gimli-monitor.1 man/gimli.toml.5 meson.build pyproject.toml README.md LICENSE
+	man/gimli.1 man/gimli-monitor.1 man/gimli-pair.1 man/gimli.toml.5 man/pair.toml.5 meson.build pyproject.toml README.md LICENSE
 # Debuggers and debug information that the tests hold our cores against; python3-venv is not in Debian's python3.
 PACKAGES := python3-venv gcc g++ libc6-dev gdb strace elfutils libc6-dbg logrotate
 # Daemons that the tests keep up.

@@ -138,7 +138,7 @@ def check_split(payload):
     for key, message in found:
         length, kind, flags, change, port = struct.unpack_from("=IHHII", message)
         assert (length, port) == (len(message), 0)
-        assert (kind, flags) in {(0x100, 0x401), (0x100, 0x1), (0x102, 0x1)}
+        assert (kind, flags) in {(0x100, 0x601), (0x100, 0x1), (0x102, 0x1)}
         assert (kind == 0x102) == (change == Change.ENDED)
         assert key.startswith(message[20:24])
         assert len(key) > 4, "a deletion without a tuple empties the table"
@@ -146,7 +146,7 @@ def check_split(payload):
 
 @pytest.mark.parametrize(
     ("subsystem", "kind", "flags"),
-    [(10, 2, 1), (1, 1, 0x301), (1, 0, 0x605), (2, 0, 0x401)],
+    [(10, 2, 1), (1, 1, 0x301), (1, 0, 0x605), (2, 0, 0x601)],
     ids=["nftables", "dump", "with an acknowledgement", "expectations"],
 )
 def test_other_netlink_messages_are_not_let_into_the_kernel(subsystem, kind, flags):

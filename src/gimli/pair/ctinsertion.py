@@ -76,7 +76,7 @@ SECOND_TRY, LAST_TRY = 0x100, 0x200
 _WORTH_A_TRY = {
     errno.EBUSY,  # the entry that is there can not become this one: another status, or another helper
     errno.EOPNOTSUPP,  # it is there, and NAT or a master was given; or no such helper
-    errno.EEXIST,
+    errno.EEXIST,  # it is there, and may have what this one has not
     errno.ENOENT,  # the master is gone, or an update of what is not there
     errno.EINVAL,
     errno.EAGAIN,  # a helper's module had to be loaded

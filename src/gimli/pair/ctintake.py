@@ -101,8 +101,10 @@ class Intake:
         """Messages about connections that are not replicated."""
         self.refused = 0
         """Messages that were not understood."""
-        self._tails: dict[bytes, _Tails] = {_BEGUN: {}, _UPDATED: {}}
-        """By kind of event and tail: header and tail of the canonical message."""
+        self._known: dict[bytes, tuple[_Layout, dict[bytes, _Tails]]] = {
+            family: (layout, {_BEGUN: {}, _UPDATED: {}}) for family, layout in _LAYOUTS.items()
+        }
+        """By family the layout; by kind of event and by tail the canonical message's header and tail."""
         self._exempt: dict[bytes, bool] = {}
 
     def take(self, messages: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
@@ -112,11 +114,12 @@ class Intake:
             messages: of ctnetlink: events and entries of dumps.
         """
         taken: list[tuple[bytes, bytes]] = []
-        append, number, layout_of, own = taken.append, int.from_bytes, _LAYOUTS.get, self._filter.own
+        append, number, known_of, own = taken.append, int.from_bytes, self._known.get, self._filter.own
         exempts = bool(self._filter.exemptions)
+        other = self._known[b"\x02"]  # its layout fits no message of another family
         for message in messages:
-            layout = layout_of(message[_FAMILY])
-            if layout is None or number(message[layout.head], "little") & layout.mask != layout.shape:
+            layout, tails_of = known_of(message[_FAMILY], other)
+            if number(message[layout.head], "little") & layout.mask != layout.shape:
                 self._take_any(message, taken)
                 continue
             one, two, three, four = layout.addresses
@@ -135,7 +138,7 @@ class Intake:
             if kind == _ENDED:
                 append((message[layout.key], layout.deletion_header + message[layout.family_and_key]))
                 continue
-            tails = self._tails.get(kind)
+            tails = tails_of.get(kind)
             if tails is None:
                 self._take_any(message, taken)
             elif made := tails.get(message[layout.tail]):

@@ -45,8 +45,8 @@ TIMEOUT_HEADER = netlink.ATTRIBUTE.pack(8, TIMEOUT)
 _ZONE_HEADER = netlink.ATTRIBUTE.pack(6, ZONE)
 
 _STATUS_CONFIRMED = 0x8
-_STATUS_DROPPED = 0x1 | 0x200 | 0x800 | 0x1000 | 0x4000 | 0x8000
-"""EXPECTED, DYING, TEMPLATE, UNTRACKED, OFFLOAD, HW_OFFLOAD."""
+_STATUS_DROPPED = 0x1 | 0x80 | 0x100 | 0x200 | 0x800 | 0x1000 | 0x4000 | 0x8000
+"""EXPECTED, SRC_NAT_DONE, DST_NAT_DONE, DYING, TEMPLATE, UNTRACKED, OFFLOAD, HW_OFFLOAD."""
 
 _PROTOINFO_TCP, _TCP_FLAGS_ORIGINAL, _TCP_FLAGS_REPLY = 1, 4, 5
 _BE_LIBERAL = 0x08
@@ -67,13 +67,10 @@ class Change(enum.IntEnum):
     """It is gone; the message is a deletion."""
 
 
-_FLAGS = (
-    netlink.REQUEST | netlink.CREATE,
-    netlink.REQUEST | netlink.CREATE,
-    netlink.REQUEST,
-    netlink.REQUEST,
-)
-"""By change. An update of what a kernel does not have must fail: it may say too little to make it anew."""
+_ANEW = netlink.REQUEST | netlink.CREATE | netlink.EXCLUSIVE
+_FLAGS = (_ANEW, _ANEW, netlink.REQUEST, netlink.REQUEST)
+"""By change. What is inserted over an entry that is there would leave of it what is not named, and an update of
+what is not there may say too little to make it: both are to fail (:func:`ctinsertion.second_try`)."""
 
 _CHANGE_AT = 8 + struct.pack("=I", 1).index(1)
 """The byte of the sequence number that is not 0, in either byte order."""

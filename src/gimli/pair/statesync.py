@@ -152,7 +152,11 @@ class StateSync:
                 self._sender.put(changes, now_s)
 
     def events_lost(self, now_s: float) -> list[Action]:
-        """The kernel has dropped events: everything must be sent anew."""
+        """The kernel has dropped events: everything must be sent anew.
+
+        What it had told before must have been put, or dropped: it is older than what is missing, and would be
+        taken for newer than the dump that is ordered here.
+        """
         if not self._sender.is_joined or not self._sender.events_lost():
             return []
         return [Tell("sync-events-lost"), *self._serve(self._sender.join, now_s)]

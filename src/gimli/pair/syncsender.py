@@ -95,8 +95,9 @@ class Sender:
         self._next = 1
         """Goes on from stream to stream: no datagram of one can be taken for another's."""
         self._base = 1
-        self._touched: set[bytes] | None = None
-        """Of which connections an event has told since the dump began; None when there is no dump."""
+        self._touched: dict[bytes, bytes] | None = None
+        """What events have told since the dump began, by connection: updates, or ``b""`` for all there is to
+        say. None when there is no dump."""
         self._again = False
         self._heard_s = 0.0
         self._round_trip_s = _RESEND_S_MIN
@@ -126,7 +127,7 @@ class Sender:
         """Start a stream with everything; whatever was on its way is void."""
         self.end()
         self.is_joined, self.join = True, join
-        self._touched = set()
+        self._touched = {}
         self._base = self._next
         return [self._send(Kind.BULK_BEGIN, syncwire.pack_beat(join, 0), now_s, now_s)]
 
@@ -156,17 +157,34 @@ class Sender:
                 pending[key] = self._merger.merged(held, message)
         self._taken += len(changes)
         if self._touched is not None:
-            self._touched.update([key for key, _ in changes])
+            self._touch(self._touched, changes)
 
     def put_dumped(self, changes: list[tuple[bytes, bytes]], now_s: float) -> None:
-        """Take entries of the dump; of which an event has told since it began, the event knows better."""
+        """Take entries of the dump, which may be older than an event that came before them.
+
+        What events have told since it began goes on top. Should it be older than the entry, the events that
+        make it as new are still to come.
+        """
         if self._touched is None:
             return
         if not self._pending:
             self._pending_since_s = now_s
         for key, message in changes:
-            if key not in self._touched:
+            told = self._touched.get(key)
+            if told is None:
                 self._pending[key] = message
+            elif told:
+                self._pending[key] = self._merger.merged(message, told)
+
+    def _touch(self, touched: dict[bytes, bytes], changes: list[tuple[bytes, bytes]]) -> None:
+        for key, message in changes:
+            told = touched.get(key)
+            if ctmessage.change_in(message) != Change.UPDATED:
+                touched[key] = b""
+            elif told is None:
+                touched[key] = message
+            elif told:
+                touched[key] = self._merger.merged(told, message)
 
     def events_lost(self) -> bool:
         """The kernel has dropped events.
