@@ -116,6 +116,8 @@ class Node:
         self._leader = pair.carp[0].vhid
         self._amount = pair.track.demotion
         self._is_stopped = False
+        self._held: list[Order] = []
+        """Orders that wait until the connections are in the kernel."""
         self._orders: list[Order | Emit | Note | SyncAction] = []
 
     @property
@@ -165,12 +167,8 @@ class Node:
     def obstructed(self, vhid: int, subject: str, why: str, now_s: float) -> None:
         """Something keeps a vhid from taking part, until :meth:`freed`: guard, link, addresses."""
         seat = self._seats[vhid]
-        is_news = not seat.obstacles
         seat.obstacles[subject] = why
         self._apply(seat, carp_events.Disabled(why), now_s)
-        if is_news:
-            # The other vhids follow: half of a firewall is none. OpenBSD demotes the group likewise.
-            self._demote(self.ledger.with_reason(_out_of_it(vhid), self._amount), now_s)
         # The other vhids are to go where this one goes: a firewall with one side is none.
         self._demote(self.ledger.with_reason(_out_of(seat), self._amount), now_s)
 
@@ -246,6 +244,9 @@ class Node:
         """A deadline of the state sync has come."""
         assert self.sync is not None
         self.sync_ordered(self.sync.due(now_s), now_s)
+        if not self.sync.is_taking_over:
+            self._orders += self._held
+            self._held = []
 
     def stop(self, because: str, now_s: float) -> None:
         """The daemon ends: bow out, and have nothing any more. What comes after is ignored."""
@@ -293,13 +294,18 @@ class Node:
         leads = seat.vhid.vhid == self._leader
         for action in actions:
             self._order(seat, action)
-            if leads and self.sync and isinstance(action, carp_actions.TakeLease):
+            if self.sync and isinstance(action, carp_actions.TakeLease):
                 # Before the addresses: what comes for them finds its connection.
-                self.sync_ordered(self.sync.own(now_s), now_s)
+                self.sync_ordered(self.sync.own(now_s) if leads else self.sync.anticipate(), now_s)
+                self.sync_ordered(self.sync.due(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
             if leads and self.sync and before is Role.MASTER and not self._is_stopped:
                 self.sync_ordered(self.sync.follow(now_s), now_s)
+
+    @property
+    def _is_taking_over(self) -> bool:
+        return self.sync is not None and self.sync.is_taking_over
 
     def _order(self, seat: _Seat, action: Action) -> None:
         vhid = seat.vhid.vhid
@@ -313,6 +319,15 @@ class Node:
                 return
             case carp_actions.TellDeaf(peer, why):
                 self._orders.append(Note("peer-deaf", {"vhid": vhid, "peer": str(peer.source), "why": why}))
+                return
+            case carp_actions.TakeAddresses() | carp_actions.Announce() if self._is_taking_over:
+                # With the address and without its connections, this host would reset those that end on it
+                # (source NAT). It has begun to advertise: nobody else takes the address meanwhile.
+                self._held.append(Order(vhid, action))
+                return
+            case carp_actions.DropAddresses():
+                self._held = [order for order in self._held if order.vhid != vhid]
+                self._orders.append(Order(vhid, action))
                 return
             case _:
                 self._orders.append(Order(vhid, action))
@@ -351,10 +366,6 @@ class Node:
 
 def _out_of(seat: _Seat) -> str:
     return f"vhid {seat.vhid.vhid} is out"
-
-
-def _out_of_it(vhid: int) -> str:
-    return f"vhid {vhid} takes no part here"
 
 
 def _seat(carp: Carp, source: Address, cookie: int) -> _Seat:
