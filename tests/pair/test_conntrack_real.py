@@ -1,6 +1,5 @@
 """What one kernel has comes into another one: told, patched, inserted, and read back by Debian's conntrack."""
 
-import errno
 import subprocess
 import sys
 

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from gimli.errors import GimliError
-from gimli.pair import guard, nft, packet
+from gimli.pair import guard, nft, packet, readback
 from gimli.pair.address import Addresses, AddressRefused, Place
 from gimli.pair.config import Mac
 from gimli.pair.guard import Guard, Guarded, Vhid
@@ -180,7 +180,7 @@ class Host:
         guarded = tuple(Guarded(name, self._subnets(name)) for name in names)
         self.guard = Guard(vhids, guarded, nft.has_egress())
         nft.apply(guard.ruleset(self.guard))
-        if differences := guard.verify(nft.read(), self.guard):
+        if differences := readback.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
 
     def _subnets(self, interface: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ OURS = 112
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device."""
+    """A network device; ``parent`` is the one below it (a veth's peer), ``master`` its bridge or bond."""
 
     index: int
     name: str
@@ -44,7 +44,6 @@ class Link:
     kind: str = ""
     parent: int = 0
     master: int = 0
-    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,8 @@ def link_of(body: bytes) -> Link:
         flags,
         parts.get(1, b"").hex(":"),  # IFLA_ADDRESS
         _text(info.get(1, b"")),  # IFLA_INFO_KIND
-        _number(parts.get(5, b"")),  # IFLA_LINK
+        0 if 37 in parts else _number(parts.get(5, b"")),  # IFLA_LINK_NETNSID: it is another namespace's
         _number(parts.get(10, b"")),  # IFLA_MASTER
-        _text(parts.get(20, b"")),  # IFLA_IFALIAS
     )
 
 
@@ -127,7 +125,7 @@ class Links:
                 raise OSError(answer.errno, str(answer))
 
 
-def make_macvlan(name: str, parent: Link, mac: str, alias: str) -> Message:
+def make_macvlan(name: str, parent: Link, mac: str) -> Message:
     """A device with a MAC of its own on another one, down."""
     mode = attribute(1, struct.pack("=I", _MACVLAN_PRIVATE))  # IFLA_MACVLAN_MODE
     return Message(
@@ -136,7 +134,6 @@ def make_macvlan(name: str, parent: Link, mac: str, alias: str) -> Message:
         + text(3, name)
         + attribute(5, struct.pack("=I", parent.index))
         + attribute(1, bytes.fromhex(mac.replace(":", "")))
-        + text(20, alias)
         + nest(18, text(1, "macvlan"), nest(2, mode)),
         netlink_socket.CREATE | netlink_socket.EXCL,
     )

@@ -150,7 +150,7 @@ class Replication:
             if batch.lost:
                 self._ordered(self._sync.events_lost(_now_s()))
             self._sync.put(self._intake.take(batch.messages), _now_s())
-            if not batch.more:
+            if not batch.messages:
                 break
         self._due()
 

@@ -13,8 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gimli.pair import guard as rules
-from gimli.pair import nft, punctuality
+from gimli.pair import guard, nft, punctuality, readback
 from gimli.pair.nft import GuardRefused
 
 if TYPE_CHECKING:
@@ -90,10 +89,10 @@ class Warden:
 
 def _look_and_mend(wanted: Guard) -> Look:
     try:
-        altered = rules.verify(nft.read(), wanted)
+        altered = readback.verify(nft.read(), wanted)
         if not altered:
             return Look()
-        nft.apply(rules.ruleset(wanted, fresh=False))
-        return Look(altered, rules.verify(nft.read(), wanted))
+        nft.apply(guard.ruleset(wanted, fresh=False))
+        return Look(altered, readback.verify(nft.read(), wanted))
     except GuardRefused as refused:
         return Look((), (str(refused),))
