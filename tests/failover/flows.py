@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
+import os
 import select
 import socket
 import sys
@@ -212,7 +213,10 @@ class _Traffic:
         )
 
     def _listen(self) -> bool:
-        self._words += sys.stdin.buffer.raw.read(4096)  # type: ignore[attr-defined] - of a pipe, unbuffered
+        heard = os.read(0, 4096)
+        if not heard:
+            return True
+        self._words += heard
         *words, self._words = self._words.split(b"\n")
         for word in words:
             match word.decode().split():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gimli.lab.namespaces import Host
 
-COMMAND = (sys.executable, "/tmp/slow.py")
+COMMAND = (sys.executable, "-c", "from gimli.cli import main; main()")
 PATIENCE_S = 20.0
 _LOOK_EVERY_S = 0.005
 

@@ -166,9 +166,7 @@ class _Watching:
             wait_ms = max(0.0, (due_ns - time.monotonic_ns()) / 1e6)
             for fd, _ in poll.poll(wait_ms):
                 if fd == 0:
-                    say(
-                        echoes=self._echoes, answers=self._answers, asked=self._asked, adverts=self._adverts
-                    )
+                    say(echoes=self._echoes, answers=self._answers, asked=self._asked, adverts=self._adverts)
                     return
                 callbacks[fd]()
             if time.monotonic_ns() >= due_ns:

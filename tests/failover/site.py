@@ -1,8 +1,8 @@
 """Where does a pair of a test stand? Two nodes and a client at one switch; as firewalls, a server behind them.
 
-                     +-- lan0 a wan0 --+
-    client --- lan --|     | sync0     |-- wan --- server
-                     +-- lan0 b wan0 --+
+                 +-- lan0 a wan0 --+
+client --- lan --|     | sync0     |-- wan --- server
+                 +-- lan0 b wan0 --+
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class Site:
                 error.add_note(f"{node.name} said:\n{node.said.decode(errors='replace')}")
         self.network.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-        assert not any(b"Traceback" in node.said for node in self.nodes), [node.said for node in self.nodes]
+        if error is None:
+            said = "\n".join(node.said.decode(errors="replace") for node in self.nodes)
+            assert "Traceback" not in said, said
 
     def observe(self, address: str = LAN_ADDRESS, every_s: float = 0.005) -> Observer:
         """Ask for an address in the LAN from now on."""
@@ -103,7 +105,9 @@ class Site:
         switch.run("ip", "link", "set", "dev", ports[node.name], state)
 
 
-def carp_table(vhid: int = 1, interface: str = "lan0", addresses: str = f"{LAN_ADDRESS}/24", **more: object) -> str:
+def carp_table(
+    vhid: int = 1, interface: str = "lan0", addresses: str = f"{LAN_ADDRESS}/24", **more: object
+) -> str:
     """One ``[[carp]]``; further keys as TOML writes them."""
     listed = ", ".join(f'"{address}"' for address in addresses.split())
     lines = [

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
+from typing import Any
 
-_OURS = frozenset({"GIMLI_HB_FD", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"})
+_OURS = frozenset({"GIMLI_HB_FD", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def start(words: tuple[str, ...], output: int | None = None) -> Command:
     Raises:
         OSError: it cannot be run.
     """
-    wiring = [
+    wiring: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
     ]

@@ -9,6 +9,7 @@ that runs this daemon sees it hang; the kernel sees it by itself, when the lease
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -82,6 +83,8 @@ class Daemon:
         self._signals = SignalReader((*_ENDING, signal.SIGHUP))
         self._journal = Journal(os.path.join(journal_dir, f"{INSTANCE}.jsonl"))
         self._journal.subscribers.append(tell)
+        # Where the boot ends, and with it the kernel's connections.
+        self._master_path = os.path.join(self._runtime_dir, "master")
         self._epoch_path = os.path.join(state_dir, "epoch")
         self._host = Host(pair, self._runtime_dir)
         for words in remove_leftovers(self._host.places):
@@ -130,7 +133,7 @@ class Daemon:
         client.attach()
         for why in filter(None, (punctuality.run_first(), punctuality.stay_in_memory())):
             self._journal.record("not-punctual", why=why)
-        self._node.begin(_now_s())
+        self._node.begin(_now_s(), is_heir=os.path.exists(self._master_path))
         self._links_changed([])
         self._beat()
         client.running()
@@ -168,18 +171,19 @@ class Daemon:
             self._replication.filter.own = self._host.own_addresses()
         self._carry_out()
 
-    def _guard_changed(self, look: Look) -> None:
+    def _guard_changed(self, looks: list[Look]) -> None:
         """The rules were looked at, for somebody else had changed them: without them nobody takes part."""
-        for words in look.altered or look.wrong:
-            self._journal.record("guard-altered", what=words, mended=not look.wrong)
-        for carp in self._pair.carp:
-            if look.wrong:
-                why = f"the guard is not in place: {look.wrong[0]}"
-                self._node.obstructed(carp.vhid, "guard", why, _now_s())
-                continue
-            self._node.freed(carp.vhid, "guard", _now_s())
-            if self._is_master(carp.vhid):
-                self._hold(carp.vhid, self._host.presences[carp.vhid].keep_lease)
+        for look in looks:
+            for words in look.altered or look.wrong:
+                self._journal.record("guard-altered", what=words, mended=not look.wrong)
+            for carp in self._pair.carp:
+                if look.wrong:
+                    why = f"the guard is not in place: {look.wrong[0]}"
+                    self._node.obstructed(carp.vhid, "guard", why, _now_s())
+                    continue
+                self._node.freed(carp.vhid, "guard", _now_s())
+                if self._is_master(carp.vhid):
+                    self._hold(carp.vhid, self._host.presences[carp.vhid].keep_lease)
         self._carry_out()
 
     def _found(self, _: int) -> None:
@@ -201,9 +205,8 @@ class Daemon:
     def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
         self._node.expired(vhid, timer, _now_s())
         self._carry_out()
-        # Behind the advertisement: the kernel may be slow to answer, and the lease has just been renewed.
-        if timer is carp_actions.Timer.ADVERTISE and (events := self._host.poll_links()):
-            self._links_changed(events)
+        if timer is carp_actions.Timer.ADVERTISE:
+            self._host.ask_for_carriers()
 
     def _signalled(self, _: int) -> None:
         for received in self._signals.read():
@@ -337,6 +340,16 @@ class Daemon:
         if event == "role":
             carp = next(carp for carp in self._pair.carp if carp.vhid == details["vhid"])
             self._hooks.role_changed(carp, details["role"])
+            if carp is self._pair.carp[0]:
+                self._remember_role(details["role"])
+
+    def _remember_role(self, role: str) -> None:
+        """Say to the next daemon of this boot whether the connections are those of this kernel."""
+        with contextlib.suppress(OSError):  # then the other node takes over, in its time
+            if role == Role.MASTER.value:
+                os.close(os.open(self._master_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            else:
+                os.unlink(self._master_path)
 
     # Questions.
 

@@ -22,7 +22,7 @@ from gimli.pair.demotion import SYNC_INCOMPLETE, Ledger
 from gimli.pair.election import judge_advertisement
 from gimli.pair.packet import PacketRefused, Refusal
 from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised, Unsynchronised
-from gimli.pair.vhid import Role, Vhid
+from gimli.pair.vhid import Role, Vhid, heir_patience_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,7 +115,7 @@ class Node:
         self._seats = {carp.vhid: _seat(carp, sources[carp.vhid], cookie) for carp in pair.carp}
         self._leader = pair.carp[0].vhid
         self._amount = pair.track.demotion
-        self._is_stopped = False
+        self._is_heir = self._is_stopped = False
         self._held: list[Order] = []
         """Orders that wait until the connections are in the kernel."""
         self._orders: list[Order | Emit | Note | SyncAction] = []
@@ -157,8 +157,14 @@ class Node:
 
     # Facts in.
 
-    def begin(self, now_s: float) -> None:
-        """It takes part from now on, where nothing is in the way."""
+    def begin(self, now_s: float, *, is_heir: bool = False) -> None:
+        """It takes part from now on, where nothing is in the way.
+
+        Args:
+            now_s: the time.
+            is_heir: this host was MASTER when its daemon ended, and nothing has told the kernel otherwise.
+        """
+        self._is_heir = is_heir
         if self.sync:
             self.sync_ordered(self.sync.follow(now_s), now_s)
         for seat in self._seats.values():
@@ -259,7 +265,8 @@ class Node:
     def _enable_if_free(self, seat: _Seat, now_s: float) -> None:
         if not (seat.obstacles or self._is_stopped) and seat.vhid.role is Role.INIT:
             seat.heard_s = now_s
-            self._apply(seat, carp_events.Enabled(), now_s)
+            patience_s = heir_patience_s(seat.vhid.advbase, seat.vhid.advskew) if self._is_heir else None
+            self._apply(seat, carp_events.Enabled(patience_s), now_s)
 
     def _judge(self, seat: _Seat, heard: Heard, path: str, now_s: float) -> None:
         try:
@@ -300,6 +307,7 @@ class Node:
                 self.sync_ordered(self.sync.due(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
+            self._is_heir = self._is_heir and before is Role.INIT
             if leads and self.sync and before is Role.MASTER and not self._is_stopped:
                 self.sync_ordered(self.sync.follow(now_s), now_s)
 

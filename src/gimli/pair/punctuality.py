@@ -1,9 +1,9 @@
 """How is the daemon on time on a host that is busy?
 
 An advertisement that is late by a lease costs the mastership, and in the fast mode a lease is some tens of
-milliseconds. A process of the usual kind waits longer than that for a processor when many want one (measured:
-up to 660 ms with 24 busy loops on two cores; 1 ms as a real-time process), and for a page that was swapped out.
-So the daemon is a real-time process of the lowest rank, and stays in memory. What it starts is neither.
+milliseconds. A process of the usual kind waits longer than that for a processor when many want one (with 24
+busy loops on two cores up to 660 ms; a real-time process 1 ms), and for a page that was swapped out. So the
+daemon is a real-time process of the lowest rank, and stays in memory. What it starts is neither.
 """
 
 from __future__ import annotations

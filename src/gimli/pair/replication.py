@@ -102,8 +102,8 @@ class Replication:
             case syncactions.Dump():
                 self._close_dump()
                 if self._begin_dump is None:
-                    # Later, for one order may follow another at once, and to begin one takes the kernel 10 ms:
-                    # it walks through all of its 262,144 buckets for the first entry.
+                    # Later, for one order may follow another at once, and each beginning takes the kernel
+                    # 9 ms: it walks through all of its 262,144 buckets for the first entry.
                     self._begin_dump = self._loop.after(0.0, self._open_dump)
             case _:
                 raise AssertionError(f"{action} is for somebody else")
