@@ -55,7 +55,7 @@ wheel: $(STAMPS)/venv ## Build the wheel into dist/
 package: wheel ## Install the wheel into an empty environment and run the demo from it
 	rm -rf $(STAMPS)/package
 	$(PYTHON) -m venv $(STAMPS)/package
-	$(STAMPS)/package/bin/pip install -q "$$(ls dist/gimli_monitor-*.whl)[analysis,pair]"
+	$(STAMPS)/package/bin/pip install -q "$$(ls dist/gimli_monitor-*.whl)[analysis]"
 	cd / && $(CURDIR)/$(STAMPS)/package/bin/gimli demo
 
 lib: $(STAMPS)/venv ## Build libgimli for working from the source tree (src/gimli/_lib)
@@ -86,7 +86,7 @@ $(STAMPS)/venv: pyproject.toml | $(STAMPS)/apt
 	@$(BIN)/pip install -q --upgrade 'pip>=25.1'
 	@$(BIN)/pip install -q 'meson-python>=0.17' 'meson>=1.5' ninja
 	@$(BIN)/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); p = d["project"]; \
-		o = p["optional-dependencies"]; print("\n".join(p["dependencies"] + o["analysis"] + o["pair"] + \
+		print("\n".join(p["dependencies"] + p["optional-dependencies"]["analysis"] + \
 		[x for x in d["dependency-groups"]["dev"] if not x.startswith(p["name"])]))' >$(STAMPS)/requirements
 	@$(BIN)/pip install -q -r $(STAMPS)/requirements
 	@touch $@

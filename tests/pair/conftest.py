@@ -1,10 +1,7 @@
-"""Real networks for the pair's tests, and a way into them."""
+"""Real networks for the pair's tests."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,28 +13,6 @@ from tests.conftest import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _enter(fd: int) -> None:
-    if _libc.setns(fd, _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-@contextlib.contextmanager
-def inside(host: Host) -> Iterator[None]:
-    """Be on a host for a while: sockets made there stay there, and programs started there run there."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/proc/{host.pid}/ns/net", os.O_RDONLY)
-    try:
-        _enter(there)
-        yield
-    finally:
-        _enter(home)
-        os.close(home)
-        os.close(there)
 
 
 def eventually(condition: Callable[[], bool]) -> None:

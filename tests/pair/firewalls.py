@@ -19,7 +19,7 @@ RULES = """
 table inet pair {
   chain forward {
     type filter hook forward priority 0;
-    ct state invalid drop
+    ct state invalid counter drop
     ct state new meta l4proto { tcp, udp, icmp, icmpv6 } ct mark set 0x2a
     ct state new ct label set 1
   }

@@ -99,6 +99,18 @@ class Station:
                 answered.add(mac)
         return answered
 
+    def ask_all(self, address: str, own: str, patience_s: float, quiet_s: float) -> set[str]:
+        """The MACs that answer: the first one within ``patience_s``, the others soon after it."""
+        self.send(self._question(address, own))
+        answered: set[str] = set()
+        deadline_s = time.monotonic() + patience_s
+        while frame := self.hear(max(0.0001, deadline_s - time.monotonic())):
+            if mac := _answer(frame, address):
+                if not answered:
+                    deadline_s = time.monotonic() + quiet_s
+                answered.add(mac)
+        return answered
+
     def answers(self, address: str, own: str, patience_s: float) -> str | None:
         """The first MAC that answers."""
         self.send(self._question(address, own))

@@ -1,4 +1,4 @@
-"""Two state syncs over a virtual link, on virtual time, from a seed: roles change, datagrams suffer, nodes die.
+"""Two state syncs over a virtual link, on virtual time, from a seed: roles change, nodes die.
 
 What must hold at every step is checked at every step (:class:`Breach`); what must hold in the end is checked
 once everything has been quiet for a while.
@@ -177,7 +177,7 @@ class Node:
             return
         if changed and datagram.reign < self.seen:
             raise Breach(f"{self.name} has applied {datagram.reign}, and knew {self.seen}")
-        if datagram.to == self.sync.node_id:
+        if datagram.to == self.sync.node_id and datagram.sender == self.sync.peer:
             self.seen = max(self.seen, datagram.reign)
         self.seen = max(self.seen, self.sync.reign)
 

@@ -9,9 +9,9 @@ import pytest
 from gimli.pair.address import Addresses, AddressRefused, Place, remove_leftovers, subnets_of
 from gimli.pair.settings import Settings
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import inside
 from tests.pair.frames import Station
 from tests.pair.wanted import VIRTUAL_MAC
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 
@@ -87,7 +87,7 @@ def test_neighbours_find_every_address_at_once(node, prepare, station, place):
     addresses = prepare(place)
     addresses.take()
     for address, asker in ASKERS.items():
-        assert station.answers(address, asker, 0.5) == (VIRTUAL_MAC if place.mac else _lan0_mac(node))
+        assert station.answers(address, asker, 0.9) == (VIRTUAL_MAC if place.mac else _lan0_mac(node))
     addresses.drop()
     for address, asker in ASKERS.items():
         assert station.ask(address, asker, QUIET_S) == set()
@@ -100,10 +100,10 @@ def _lan0_mac(node) -> str:
 def test_only_the_virtual_mac_answers_for_the_virtual_address(prepare, node, station):
     """Both devices hear the question, and each has to leave the other's addresses to the other."""
     prepare(VIRTUAL).take()
-    assert station.ask("192.0.2.1", "192.0.2.10", QUIET_S) == {VIRTUAL_MAC}
-    assert station.ask("2001:db8::1", "2001:db8::10", QUIET_S) == {VIRTUAL_MAC}
-    assert station.ask("192.0.2.2", "192.0.2.10", QUIET_S) == {_lan0_mac(node)}
-    assert station.ask("2001:db8::2", "2001:db8::10", QUIET_S) == {_lan0_mac(node)}
+    assert station.ask_all("192.0.2.1", "192.0.2.10", PATIENCE_S, QUIET_S) == {VIRTUAL_MAC}
+    assert station.ask_all("2001:db8::1", "2001:db8::10", PATIENCE_S, QUIET_S) == {VIRTUAL_MAC}
+    assert station.ask_all("192.0.2.2", "192.0.2.10", PATIENCE_S, QUIET_S) == {_lan0_mac(node)}
+    assert station.ask_all("2001:db8::2", "2001:db8::10", PATIENCE_S, QUIET_S) == {_lan0_mac(node)}
 
 
 def test_the_node_never_asks_in_the_virtual_addresss_name_from_its_own_mac(prepare, node, station):
@@ -168,10 +168,10 @@ def test_several_vhids_on_an_interface_do_not_touch_each_other(prepare, node, st
     vhids = [prepare(place) for place in (VIRTUAL, second, third, fourth)]
     for addresses in vhids:
         addresses.take()
-    assert station.ask("192.0.2.1", "192.0.2.10", QUIET_S) == {VIRTUAL_MAC}
-    assert station.ask("192.0.2.3", "192.0.2.10", QUIET_S) == {"00:00:5e:00:01:02"}
-    assert station.ask("2001:db8::3", "2001:db8::10", QUIET_S) == {"00:00:5e:00:01:02"}
-    assert station.ask("192.0.2.4", "192.0.2.10", QUIET_S) == {_lan0_mac(node)}
+    assert station.ask_all("192.0.2.1", "192.0.2.10", PATIENCE_S, QUIET_S) == {VIRTUAL_MAC}
+    assert station.ask_all("192.0.2.3", "192.0.2.10", PATIENCE_S, QUIET_S) == {"00:00:5e:00:01:02"}
+    assert station.ask_all("2001:db8::3", "2001:db8::10", PATIENCE_S, QUIET_S) == {"00:00:5e:00:01:02"}
+    assert station.ask_all("192.0.2.4", "192.0.2.10", PATIENCE_S, QUIET_S) == {_lan0_mac(node)}
     for addresses in (vhids[1], vhids[2]):
         addresses.drop()
     assert present(node) == OWN | set(VIRTUAL.addresses) | set(fourth.addresses)
@@ -275,7 +275,7 @@ def test_a_standbys_device_is_down(node, prepare):
 
 
 def test_no_such_interface_is_refused_in_words(prepare):
-    with pytest.raises(AddressRefused, match="vhid 1: there is no interface nosuch"):
+    with pytest.raises(AddressRefused, match="there is no interface nosuch"):
         prepare(Place(1, "nosuch", ("192.0.2.1/24",), VIRTUAL_MAC))
 
 
@@ -310,3 +310,5 @@ def test_the_subnets_of_an_interface_have_those_of_what_is_on_top_of_it(node):
     subnets = subnets_of("lan0")
     assert {"192.0.2.0/24", "198.51.100.0/28", "2001:db8::/64"} <= set(subnets)
     assert "10.1.0.0/24" not in subnets
+    with pytest.raises(AddressRefused, match="there is no interface nosuch"):
+        subnets_of("nosuch")

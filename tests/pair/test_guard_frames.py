@@ -9,9 +9,10 @@ from gimli.pair.guard import lease_of, ruleset
 from gimli.pair.lease import Leases
 from gimli.pair.readback import counts
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import eventually, inside
+from tests.pair.conftest import eventually
 from tests.pair.frames import BROADCAST, Station, ipv4_frame, ipv6_frame, mac_bytes
 from tests.pair.wanted import GUARD
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 

@@ -19,15 +19,19 @@ from gimli.pair.readback import counts
 from gimli.pair.settings import Settings
 from gimli.pair.wire import Sender
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import eventually, inside
+from tests.pair.conftest import eventually
 from tests.pair.frames import Station, advertisement, mac_bytes
 from tests.pair.wanted import GUARD, VIRTUAL_MAC
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 
 FIRST, SECOND = lease_of(GUARD, 1), lease_of(GUARD, 2)
+LENGTH_S = 1.0
+"""Of the lease of a process that a test stops: it is not to lapse before, on a busy machine."""
+
 LATE_S = 0.05
-"""A lease of 400 ms may end so late: a jiffy, and what the host of a virtual machine takes from its clock."""
+"""A lease may end so late: a jiffy, and what the host of a virtual machine takes from its clock."""
 
 SILENCE_S = 0.2
 """How long a question waits for an answer that must not come; one that comes takes a millisecond."""
@@ -130,16 +134,16 @@ def test_a_lease_that_is_not_renewed_ends_in_time(leases, addresses, station):
 
 @VIRTUAL
 def test_a_lease_that_is_renewed_goes_on(leases, addresses, station):
-    leases.acquire([FIRST], 0.5)
-    until_s = time.monotonic() + 1.5
-    while time.monotonic() < until_s:
-        assert station.answers("192.0.2.1", "192.0.2.10", PATIENCE_S)
-        leases.renew([FIRST], 0.5)
+    """Beyond the time it was taken for."""
+    leases.acquire([FIRST], 2.0)
+    leases.renew([FIRST], 60)
+    last_s = asked_until(station, time.monotonic() + 2.1)
+    assert time.monotonic() - last_s < 1
 
 
 def test_a_lapsed_lease_is_not_revived(lan, leases):
     """The kernel may keep an element that is past its time for a while: it is no element to a deletion."""
-    for length_s in (0.004, 0.012, 0.05):
+    for length_s in (0.01, 0.012, 0.05):
         leases.acquire([FIRST], length_s)
         eventually(lambda: elements(lan, FIRST) == [])
         with pytest.raises(LeaseLapsed):
@@ -164,6 +168,15 @@ def test_taking_a_lease_that_is_held_gives_it_the_new_time(lan, leases):
     leases.acquire([SECOND], 3600)
     leases.acquire([SECOND], 1)
     assert "timeout 1s" in lan.node.run("nft", "list", "set", "netdev", "gimli", "lease_2")
+
+
+@pytest.mark.parametrize("length_s", [0.0, 0.0004, 0.009, -1.0])
+def test_a_lease_that_the_kernel_might_round_to_one_for_ever_is_refused(lan, leases, length_s):
+    leases.acquire([FIRST], 60)
+    for change in (leases.acquire, leases.renew):
+        with pytest.raises(ValueError, match="at least 10 are wanted"):
+            change([FIRST], length_s)
+    assert "timeout 1m" in lan.node.run("nft", "list", "set", "netdev", "gimli", "lease_1")
 
 
 def test_giving_up_what_is_not_held_is_no_error(lan, leases):
@@ -203,11 +216,11 @@ def test_without_the_lease_no_advertisement_leaves(lan, leases, station, source)
 
 @pytest.fixture
 def holder(lan, tmp_path):
-    """A process that holds the lease for 400 ms at a time."""
+    """A process that holds the lease for a second at a time."""
     program = os.path.join(os.path.dirname(__file__), "programs", "hold_lease.py")
     root = os.path.join(os.path.dirname(__file__), "..", "..")
     process = lan.node.start(
-        *(sys.executable, program, "0.4", str(tmp_path / "settings")),
+        *(sys.executable, program, str(LENGTH_S), str(tmp_path / "settings")),
         stdout=subprocess.PIPE,
         environment={"PYTHONPATH": os.pathsep.join([root, *sys.path])},
     )
@@ -225,7 +238,7 @@ def test_a_daemon_that_is_killed_or_hangs_is_silent_in_time(lan, holder, station
     os.kill(holder.pid, sign)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
     ended_s = time.monotonic()
-    assert asked_until(station, ended_s + 0.8) - ended_s < 0.4 + LATE_S
+    assert asked_until(station, ended_s + 1.5) - ended_s < LENGTH_S + LATE_S
     assert "192.0.2.1/24" in lan.node.run("ip", "addr", "show", "carp1")
     for virtual, asker in ADDRESSES.items():
         assert station.ask(virtual, asker, SILENCE_S) == set()
@@ -234,7 +247,7 @@ def test_a_daemon_that_is_killed_or_hangs_is_silent_in_time(lan, holder, station
 def test_a_daemon_that_hung_learns_that_it_is_not_master_any_more(lan, holder, station):
     os.kill(holder.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
-    asked_until(station, time.monotonic() + 0.5)
+    asked_until(station, time.monotonic() + LENGTH_S + LATE_S)
     while station.hear(0.001):
         pass
     os.kill(holder.pid, signal.SIGCONT)

@@ -10,7 +10,7 @@ import pytest
 from gimli.pair.links import Links, switch_link
 from gimli.pair.linkwatch import AddressWent, LinkCameUp, LinkWatch, LinkWentDown
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import inside
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 

@@ -17,9 +17,9 @@ from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.readback import counts, verify
 from gimli.pair.wire import Sender
 from tests.conftest import PATIENCE_S
-from tests.pair.conftest import inside
 from tests.pair.frames import BROADCAST, ethernet, ipv4, udp
 from tests.pair.wanted import GUARD
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 

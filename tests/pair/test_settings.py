@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gimli.pair.settings import Settings, exists, read
-from tests.pair.conftest import inside
+from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
 

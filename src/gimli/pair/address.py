@@ -169,11 +169,7 @@ class Addresses:
     def _link(self, name: str) -> Link:
         found = self._links.link(name)
         if found is None:
-            raise AddressRefused(
-                f"vhid {self.place.vhid}: there is no interface {name}",
-                why="the host has none of that name",
-                fix="see: ip link",
-            )
+            raise _absent(name)
         return found
 
     def _make_device(self, parent: Link) -> None:
@@ -248,6 +244,12 @@ def remove_leftovers(places: Iterable[Place]) -> tuple[str, ...]:
     return tuple(removed)
 
 
+def _absent(interface: str) -> AddressRefused:
+    return AddressRefused(
+        f"there is no interface {interface}", why="the host has none of that name", fix="see: ip link"
+    )
+
+
 def _is_ours(link: Link) -> bool:
     return link.kind == "macvlan" and any(
         (link.name, link.mac) == (f"carp{vhid}", f"{_VIRTUAL_MAC}{vhid:02x}") for vhid in range(1, 256)
@@ -255,10 +257,16 @@ def _is_ours(link: Link) -> bool:
 
 
 def subnets_of(interface: str) -> tuple[str, ...]:
-    """The subnets that an interface, and whatever is on top of it such as VLANs, have addresses in."""
+    """The subnets that an interface, and whatever is on top of it such as VLANs, have addresses in.
+
+    Raises:
+        AddressRefused: there is no such interface.
+    """
     asking = Links()
     try:
         every = asking.links()
+        if interface not in {link.name for link in every}:
+            raise _absent(interface)
         indices = {link.index for link in every if link.name == interface}
         indices |= {link.index for link in every if link.kind in _STACKED and link.parent in indices}
         networks = (each.address.network for each in asking.addresses() if each.index in indices)

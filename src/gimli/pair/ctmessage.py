@@ -69,8 +69,8 @@ class Change(enum.IntEnum):
 
 _ANEW = netlink.REQUEST | netlink.CREATE | netlink.EXCLUSIVE
 _FLAGS = (_ANEW, _ANEW, netlink.REQUEST, netlink.REQUEST)
-"""By change. What is inserted over an entry that is there would leave of it what is not named, and an update of
-what is not there may say too little to make it: both are to fail (:func:`ctinsertion.second_try`)."""
+"""By change. What is inserted over an entry that is there would leave of it what is not named, and an update
+of what is not there may say too little to make it: both are to fail (:func:`ctinsertion.second_try`)."""
 
 _CHANGE_AT = 8 + struct.pack("=I", 1).index(1)
 """The byte of the sequence number that is not 0, in either byte order."""

@@ -133,15 +133,14 @@ JIFFY_S_MAX = 0.010
 
 
 def lease_s(interval_s: float, dead_s: float) -> float:
-    """For how long one renewal may hold, in whole milliseconds.
+    """For how long a lease goes on after an advertisement that went out, in whole milliseconds.
 
-    The lease is renewed right **before** each advertisement. So it ends ``lease_s`` after a moment that is
-    earlier than the peer's hearing of us, and the peer takes over ``dead_s`` after that: between the two
-    there is a time in which nobody answers, and never one in which both do. (Renewed after the
-    advertisement, a daemon that is stopped between the two would hold on for longer than its peer waits.)
+    The peer takes over ``dead_s`` after it has heard us last. The lease ends before that, a jiffy at least:
+    between the two nobody answers, and there is no time in which both do. That is so for a daemon that
+    hangs or dies. It is no cure for a network that parts: advertisements that are lost on their way keep
+    the lease going and the peer waiting for nothing (decision 11 has how they are sent by every way).
 
-    It is a jiffy shorter than the peer's patience at least. And it must outlast the wait for the next
-    renewal, by half an interval for a late timer and by a jiffy.
+    It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy.
 
     Args:
         interval_s: between two of our advertisements.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gimli.errors import GimliError
 from gimli.pair import guard, nft, packet, readback
-from gimli.pair.address import Addresses, AddressRefused, Place
+from gimli.pair.address import Addresses, AddressRefused, Place, subnets_of
 from gimli.pair.aside import Aside
 from gimli.pair.carrier import Carrier
 from gimli.pair.config import Mac
@@ -174,31 +174,16 @@ class Host:
         return wrong
 
     def _set_up_guard(self) -> None:
-        pair = self._pair
-        vhids = tuple(
-            Vhid(place.vhid, place.interface, tuple(str(address.ip) for address in carp.addresses), place.mac)
-            for carp, place in zip(pair.carp, self.places, strict=True)
-        )
-        names = pair.guard.interfaces if pair.guard.is_on else ()
-        guarded = tuple(Guarded(name, self._subnets(name)) for name in names)
-        self.guard = Guard(vhids, guarded, nft.has_egress())
+        self.guard = wanted_guard(self._pair, has_egress=nft.has_egress())
         nft.apply(guard.ruleset(self.guard))
         if differences := readback.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
-
-    def _subnets(self, interface: str) -> tuple[str, ...]:
-        link = self._link(interface)
-        return tuple(str(each.address.network) for each in self._links.addresses(link.index))
 
     def _listen(self, loop: Loop, interface: str, heard: Callable[[str, bytes], None]) -> None:
         receiver = Receiver(interface)
 
         def readable() -> None:
-            try:
-                frames = receiver.receive()
-            except OSError:
-                return  # it has gone down: the link's own message says so
-            for frame in frames:
+            for frame in receiver.receive():
                 heard(interface, frame[_ETHERNET_BYTES:])
 
         self._call_back(loop, receiver, readable)
@@ -266,6 +251,28 @@ class Host:
                 fix=f"give it one: ip address add 192.0.2.2/24 dev {carp.interface}",
             )
         return tuple(found)
+
+
+def wanted_guard(pair: Pair, *, has_egress: bool) -> Guard:
+    """The guard of this host, the same in every role.
+
+    Raises:
+        AddressRefused: an interface is not there.
+    """
+    vhids = tuple(
+        Vhid(place.vhid, place.interface, tuple(str(address.ip) for address in carp.addresses), place.mac)
+        for carp in pair.carp
+        for place in [_place(carp)]
+    )
+    names = pair.guard.interfaces if pair.guard.is_on else ()
+    return Guard(vhids, tuple(Guarded(name, _subnets(pair, name)) for name in names), has_egress)
+
+
+def _subnets(pair: Pair, interface: str) -> tuple[str, ...]:
+    virtual = {
+        str(each.network) for carp in pair.carp if carp.interface == interface for each in carp.addresses
+    }
+    return tuple(sorted(virtual | set(subnets_of(interface))))
 
 
 def lease_length_s(carp: Carp) -> float:

@@ -18,7 +18,7 @@ import subprocess
 from typing import Any
 
 from gimli.errors import GimliError
-from gimli.pair import bpf, netlink_socket
+from gimli.pair import bpf, netlink, netlink_socket
 from gimli.pair.guard import FAMILY, TABLE
 from gimli.pair.netlink_socket import Message, Netlink, Subscription
 
@@ -145,7 +145,7 @@ def _concerns_us(kind: int, body: bytes) -> bool:
     if kind >> 8 != _NFTABLES or kind & 0xFF == _NEWGEN:
         return False
     # The first attribute of every such message is the name of the table.
-    return dict(netlink_socket.attributes(body, _GENERIC_BYTES)).get(1) == f"{TABLE}\0".encode()
+    return dict(netlink.contents(body, _GENERIC_BYTES)).get(1) == f"{TABLE}\0".encode()
 
 
 def counts(asking: Netlink) -> dict[str, int] | None:
@@ -178,11 +178,9 @@ def _chain_devices() -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         for _, body in asking.dump(request):
-            chain = dict(netlink_socket.attributes(body, _GENERIC_BYTES))
-            hook = dict(netlink_socket.attributes(chain.get(4, b"")))  # NFTA_CHAIN_HOOK
-            devices = [
-                payload for _, payload in netlink_socket.attributes(hook.get(4, b""))
-            ]  # NFTA_HOOK_DEVS
+            chain = dict(netlink.contents(body, _GENERIC_BYTES))
+            hook = dict(netlink.contents(chain.get(4, b"")))  # NFTA_CHAIN_HOOK
+            devices = [payload for _, payload in netlink.contents(hook.get(4, b""))]  # NFTA_HOOK_DEVS
             devices = devices or [hook[3]] if 3 in hook else devices  # NFTA_HOOK_DEV
             if chain.get(1) == f"{TABLE}\0".encode() and devices:  # NFTA_CHAIN_TABLE
                 name = chain[3].rstrip(b"\0").decode()  # NFTA_CHAIN_NAME

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gimli import clock
 from gimli.pair import announce, guard, packet
 from gimli.pair.config import Mac
+from gimli.pair.guard import JIFFY_S_MAX
 from gimli.pair.lease import LeaseLapsed
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Presence:
 
     def _left_s(self) -> float:
         left_s = self._sent_s + self._length_s - _now_s()
-        if left_s < 0.001:  # the kernel counts milliseconds, and takes 0 for ever
+        if left_s < JIFFY_S_MAX:  # some kernels take less than a jiffy for ever
             raise LeaseLapsed("the lease has lapsed")
         return left_s
 

@@ -82,6 +82,8 @@ class Sender:
         """Changes that were acknowledged."""
         self.lost = 0
         """Changes that were given up; whenever there are some, everything is sent anew."""
+        self.last_lag_s = 0.0
+        """How long it took from the kernel's word to the last acknowledgement."""
         self._pending: dict[bytes, bytes] = {}
         self._pending_since_s = 0.0
         self._leaving: deque[tuple[bytes, bytes]] = deque()
@@ -102,7 +104,6 @@ class Sender:
         self._heard_s = 0.0
         self._round_trip_s = _RESEND_S_MIN
         self._patience = 1
-        self._lag_s = 0.0
 
     @property
     def last(self) -> int:
@@ -115,13 +116,19 @@ class Sender:
         waiting = len(self._pending) + len(self._leaving)
         return self._touched is not None and waiting < _PENDING_MAX_FOR_DUMP
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether all that was told is acknowledged."""
+        on_the_way = self._pending or self._leaving or self._window
+        return self.is_joined and self._touched is None and not on_the_way
+
     def lag_s(self, now_s: float) -> float:
         """How long the oldest change that is on its way has been; when there is none, the last one was."""
         if self._window:
             return now_s - self._window[self._base].since_s
         if self._leaving:
             return now_s - self._leaving_since_s
-        return now_s - self._pending_since_s if self._pending else self._lag_s
+        return now_s - self._pending_since_s if self._pending else self.last_lag_s
 
     def begin(self, join: int, now_s: float) -> list[bytes]:
         """Start a stream with everything; whatever was on its way is void."""
@@ -129,7 +136,7 @@ class Sender:
         self.is_joined, self.join = True, join
         self._touched = {}
         self._base = self._next
-        return [self._send(Kind.BULK_BEGIN, syncwire.pack_beat(join, 0), now_s, now_s)]
+        return [self._send(Kind.BULK_BEGIN, syncwire.pack_beat(join, 0.0), now_s, now_s)]
 
     def end(self) -> None:
         """No replica is served."""
@@ -226,7 +233,7 @@ class Sender:
             self._patience = 1
         for passed in range(self._base, number + 1):
             sent = self._window.pop(passed)
-            self._lag_s = now_s - sent.since_s
+            self.last_lag_s = now_s - sent.since_s
             if sent.tries == 1:  # else nobody knows which of them it answers
                 self._round_trip_s += (now_s - sent.sent_s - self._round_trip_s) / 8
             if sent.covers is not None:
