@@ -20,7 +20,7 @@ from gimli.monitor import leftovers, nameless, records
 from gimli.monitor.output import Output
 from gimli.monitor.patience import Patience
 from gimli.monitor.request import capture_request
-from gimli.monitor.spawn import Place
+from gimli.monitor.spawn import Place, exec_failure
 from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 
@@ -69,7 +69,7 @@ class Kernel:
     # Starting.
 
     def spawn(self, service: Service, around: Surroundings, record_path: str) -> Spawned:
-        """Fork, and let the child record itself and exec.
+        """Clone, and let the child record itself and exec.
 
         Raises:
             OSError: no process, no descriptor, or no run record could be made.
@@ -99,7 +99,7 @@ class Kernel:
 
     def exec_failure(self, exec_fd: int) -> str:
         """Why there was no exec; empty when there was."""
-        return os.read(exec_fd, _STATUS_BYTES_MAX).decode(errors="replace")
+        return exec_failure(os.read(exec_fd, _STATUS_BYTES_MAX))
 
     # Finding again.
 
@@ -212,13 +212,13 @@ class Kernel:
         A debugger reaps before us what it is attached to, at its leisure. We do not wait for it: the child
         is a stranger from then on, and is reaped as one.
         """
-        held = process.status_of_zombie(ended.pid)
-        options = os.WEXITED if held is None else os.WEXITED | os.WNOHANG
-        reaped = os.waitid(os.P_PIDFD, ended.pidfd, options)
-        if reaped is not None:
-            return ExitStatus.from_waitid(reaped.si_code, reaped.si_status)
-        assert held is not None
-        return held
+        reaped = os.waitid(os.P_PIDFD, ended.pidfd, os.WEXITED | os.WNOHANG)
+        if reaped is None:
+            if held := process.status_of_zombie(ended.pid):
+                return held
+            reaped = os.waitid(os.P_PIDFD, ended.pidfd, os.WEXITED)
+        assert reaped is not None
+        return ExitStatus.from_waitid(reaped.si_code, reaped.si_status)
 
     def status_of_stranger(self, pid: int, pidfd: int) -> ExitStatus | None:
         """How an adopted process ended, which is somebody else's child; None when that cannot be known yet.
