@@ -12,6 +12,9 @@ from __future__ import annotations
 import binascii
 import os
 
+from gimli.process import read_kernel_file
+
+_OPEN_GROUP = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 CGROUP_NAME = "cgroup"
 """The file in the instance directory that says where they are: an adopting monitor may be born elsewhere."""
 
@@ -32,9 +35,14 @@ class Cgroups:
             return -1
         path = os.path.join(self._root, service)
         try:
-            if not os.path.isdir(path):
-                os.mkdir(path, 0o755)
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return os.open(path, _OPEN_GROUP)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return -1
+        try:
+            os.mkdir(path, 0o755)
+            return os.open(path, _OPEN_GROUP)
         except OSError:
             return -1
 
@@ -48,7 +56,8 @@ class Cgroups:
                 return []
             found = []
             for directory, _, _ in os.walk(path):
-                found += [int(pid) for pid in _read(os.path.join(directory, "cgroup.procs")).split()]
+                members = read_kernel_file(os.path.join(directory, "cgroup.procs"))
+                found += [int(pid) for pid in members.split()]
         except (OSError, ValueError):
             return None
         # Processes of another pid namespace are shown as 0.
@@ -69,7 +78,7 @@ def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
     """The groups of an instance, made new or found again."""
     told_path = os.path.join(instance_dir, CGROUP_NAME)
     try:
-        root = _read(told_path).decode()
+        root = read_kernel_file(told_path).decode()
         if os.path.isdir(root):
             return Cgroups(root)
     except OSError:
@@ -91,8 +100,8 @@ def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
 def own_group() -> str | None:
     """The directory of this process's own group, or None."""
     try:
-        memberships = _read("/proc/self/cgroup").decode().splitlines()
-        mounts = _read("/proc/self/mountinfo").decode(errors="replace").splitlines()
+        memberships = read_kernel_file("/proc/self/cgroup").decode().splitlines()
+        mounts = read_kernel_file("/proc/self/mountinfo").decode(errors="replace").splitlines()
     except OSError:
         return None
     return parse_own_group(memberships, mounts)
@@ -122,7 +131,7 @@ def parse_own_group(memberships: list[str], mounts: list[str]) -> str | None:
 
 
 def _is_populated(path: str) -> bool:
-    return b"populated 1" in _read(os.path.join(path, "cgroup.events"))
+    return b"populated 1" in read_kernel_file(os.path.join(path, "cgroup.events"))
 
 
 def _remove_tree(path: str) -> None:
@@ -132,8 +141,3 @@ def _remove_tree(path: str) -> None:
             os.rmdir(directory)
         except OSError:
             return  # somebody lives there
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read()

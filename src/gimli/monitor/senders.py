@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gimli.journal import Journal
     from gimli.monitor.loop import Loop
     from gimli.monitor.signals import Received
+    from gimli.process import ProcessId
 
 _TOLD_BY_TRACE = frozenset(
     {Signals.SIGHUP, Signals.SIGINT, Signals.SIGQUIT, Signals.SIGTERM, Signals.SIGUSR2}
@@ -89,7 +90,10 @@ class Senders:
         self._owed[signo] = max(0, owed - 1)
         if sent:
             return self._describe_all(sent, received)
-        return [] if owed else [self._describe(received.pid, received.uid)]
+        if owed:
+            return []
+        identity = process.identify(received.pid) if received.pid else None
+        return [self._describe(received.pid, received.uid, identity)]
 
     def of_death(self, pid: int, signo: int, *, started_ns: int) -> Death:
         """Who ended a process of ours.
@@ -195,12 +199,11 @@ class Senders:
         started = process.identify(sent.sender_pid)
         if started is None or started.start_ticks * _TICK_NS > sent.at_ns + _TICK_NS:
             return self._describe_gone(sent)
-        sender = self._describe(sent.sender_pid, None)
+        sender = self._describe(sent.sender_pid, None, started)
         return sender if sender["comm"] else self._describe_gone(sent)
 
-    def _describe(self, pid: int, uid: int | None) -> dict[str, Any]:
+    def _describe(self, pid: int, uid: int | None, identity: ProcessId | None) -> dict[str, Any]:
         """A sender as /proc shows it; one that sends again is not read again."""
-        identity = process.identify(pid) if pid else None
         known = self._known.get(pid)
         if known and identity and known.start_ticks == identity.start_ticks:
             return known.sender
