@@ -129,7 +129,7 @@ def one_report_waits_at_most(patch: pytest.MonkeyPatch) -> type[Shell]:
     real = Snapshots.take
 
     def take(self: Snapshots, request: dict[str, Any]) -> None:
-        self._waiting.clear()
+        self._waiting = ()
         real(self, request)
 
     patch.setattr(Snapshots, "take", take)

@@ -6,8 +6,8 @@ connection may follow a stream; one that does not read is dropped before it cost
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 
 from gimli.control import protocol
 from gimli.errors import GimliError, PeerError
@@ -223,7 +223,7 @@ class Server:
 
     def _accept(self, _: int) -> None:
         try:
-            peer, _address = self._listener.accept()
+            fd, _address = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - what `socket` wraps
         except BlockingIOError:
             return
         except OSError:
@@ -232,16 +232,16 @@ class Server:
             self.loop.after(_ACCEPT_PAUSE_S, self._listen_again)
             return
         if len(self._connections) >= _CONNECTIONS_MAX:
-            peer.close()
+            os.close(fd)
             return
-        self._add(peer)
+        self._add(socket.socket(fileno=fd))
 
     def _listen_again(self) -> None:
         if self._listener.fileno() >= 0:
             self.loop.watch(self._listener.fileno(), self._accept)
 
 
-def listen(path: str, kind: socket.SocketKind, *, mode: int) -> socket.socket:
+def listen(path: str, kind: int, *, mode: int) -> socket.socket:
     """A bound, non-blocking unix socket whose file has exactly ``mode``.
 
     Raises:

@@ -9,9 +9,9 @@ container) the callers look at sessions and environments instead.
 
 from __future__ import annotations
 
-import binascii
 import os
 
+from gimli.paths import checksum
 from gimli.process import read_kernel_file
 
 _OPEN_GROUP = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -87,7 +87,7 @@ def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
     if own is None:
         return Cgroups(None)
     # Two users, or two state directories, may each have an instance of the same name.
-    root = os.path.join(own, f"gimli.{instance}.{binascii.crc32(os.fsencode(instance_dir)):08x}")
+    root = os.path.join(own, f"gimli.{instance}.{checksum(instance_dir)}")
     try:
         os.makedirs(root, exist_ok=True)
         with open(told_path, "w") as file:

@@ -10,8 +10,8 @@ is closed when the message has been handled, whatever became of it: that is also
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 import struct
 
 from gimli.control.server import listen

@@ -9,10 +9,10 @@ itself in place (``takeover``): what it holds becomes one document, and the next
 
 from __future__ import annotations
 
+import _socket as socket
 import json
 import os
 import signal
-import socket
 
 from gimli import clock, paths, process
 from gimli.control.server import Server, listen
@@ -25,7 +25,6 @@ from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
 from gimli.monitor.lock import hold_instance
 from gimli.monitor.loop import Loop
-from gimli.monitor.narrator import Narrator
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.pidfile import Pidfile
 from gimli.monitor.reaper import become_subreaper, reap_strangers
@@ -135,6 +134,8 @@ class Monitor:
             self._notify,
         )
         if told.foreground:
+            from gimli.monitor.narrator import Narrator  # noqa: PLC0415 - 0.1 MB that gimli up never needs
+
             self.journal.subscribers.append(Narrator().tell)
         self.supervision = Supervision(told, site, self.requests.changed, before.get("supervision"))
         if packed:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from binascii import crc32
 
 from gimli import clock, process
 from gimli.errors import GimliError
@@ -17,6 +16,7 @@ from gimli.monitor import trace_lines
 from gimli.monitor.deaths import Death
 from gimli.monitor.trace import Trace, hold_only
 from gimli.monitor.trace_lines import Generated
+from gimli.paths import checksum
 from gimli.process import Signals
 from gimli.value import fields_of, value
 
@@ -59,7 +59,7 @@ class Senders:
     def __init__(self, loop: Loop, journal: Journal, instance: str, instance_dir: str) -> None:
         self._loop = loop
         self._journal = journal
-        self._name = f"{instance}-{crc32(os.path.realpath(instance_dir).encode()):08x}"
+        self._name = f"{instance}-{checksum(os.path.realpath(instance_dir))}"
         self._trace: Trace | None = None
         self._last: dict[tuple[int, int], Generated] = {}
         self._victims: dict[int, int | None] = {}

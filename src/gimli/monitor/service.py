@@ -10,8 +10,6 @@ machine answers with actions, and each is carried out by the part that it concer
 
 from __future__ import annotations
 
-from collections import deque
-
 from gimli import heartbeat
 from gimli.monitor import actions, adoption, events, machine, packing
 from gimli.monitor.aftermath import Aftermath
@@ -23,7 +21,7 @@ from gimli.monitor.launch import launch, launch_command
 from gimli.monitor.service_files import ServiceFiles
 from gimli.monitor.signal_protocol import SignalProtocol
 from gimli.monitor.signalling import Signaller
-from gimli.monitor.signs import Signs, Subject
+from gimli.monitor.signs import Signs
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
 from gimli.monitor.survivor import find_survivor
@@ -81,36 +79,23 @@ class Supervised:
         self._site = site
         self._kernel = site.kernel
         self._on_change = on_change
-        self._events: deque[events.Event] = deque()
+        self._events: list[events.Event] = []
         self._down_since_ns = 0
         self.is_uncertain = False
         self.start_waits = False
         """It is to be started as soon as what a dead monitor's instance left behind is gone."""
-        self.files = ServiceFiles(config, site, self._tell, packed and packed["files"])
+        tell, look = self.tell, self.look_at_page  # one of each: a bound method is an object
+        self.files = ServiceFiles(config, site, tell, packed and packed["files"])
         self.snapshots = Snapshots(site.evidence, self._released, self._snapshot_news)
         self.inquest = Inquest(config, site, self.files, self.snapshots)
         self._autopsy = Autopsy(site.senders)
         self._timers = Timers(site.loop, self._expired)
         self._aftermath = Aftermath(config, site, self._tree_ended)
         self._instance = Instance(site, self._exec_decided, self._ended)
-        self.signaller = Signaller(site.kernel, self._tell, self._instance, self._aftermath, self._autopsy)
+        self.signaller = Signaller(site.kernel, tell, self._instance, self._aftermath, self._autopsy)
         self._by_signal = SignalProtocol(site.kernel, is_foreign=config.identity is not None)
-        self._vigil = Vigil(site, self.files.page, self._tell, self.look_at_page, packed and packed["vigil"])
-        subject = Subject(
-            config=config,
-            page=self.files.page,
-            loop=site.loop,
-            notify_path=site.notify.path,
-            state=lambda: self.child.state,
-            handle=self.handle,
-            look=self.look_at_page,
-            tell=self._tell,
-            extend_stop=self._extend_stop,
-            change_main=self._change_main,
-            settle=self._instance.settle,
-            start_command=lambda command: launch_command(self.config, site, command),
-        )
-        self.signs = Signs.unpack(subject, packed["signs"]) if packed else Signs(subject)
+        self._vigil = Vigil(site, self.files.page, tell, look, packed and packed["vigil"])
+        self.signs = Signs(self, self.files.page, site.loop, site.notify.path)
         if packed:
             self._restore(packed)
 
@@ -131,12 +116,12 @@ class Supervised:
                     self.files.record_running(living)
                 self._adopt(living, found.pidfd)
             case adoption.Adopt(process=living):
-                self._tell("ended-unseen", pid=living.pid, why="it has ended this instant")
+                self.tell("ended-unseen", pid=living.pid, why="it has ended this instant")
             case adoption.Refuse(why=why):
                 self.handle(events.AdoptionRefused(why))
             case adoption.Start(because=because):
                 if recorded:
-                    self._tell("ended-unseen", pid=recorded.pid, why=because)
+                    self.tell("ended-unseen", pid=recorded.pid, why=because)
                 if recorded and found.record.boot_id == self._kernel.boot_id:
                     # What it left behind must not meet the next instance.
                     dead = Spawned(recorded.pid, -1, -1, adopted=True)
@@ -193,6 +178,7 @@ class Supervised:
         self._timers.restore(packed["timers"])
         self._aftermath.restore(packed["aftermath"])
         self._instance.restore(packed["instance"])
+        self.signs.restore(packed["signs"])
 
     def descriptors(self) -> list[int]:
         """Those that the next image of the monitor must inherit."""
@@ -211,7 +197,7 @@ class Supervised:
 
     def retire(self) -> None:
         """The configuration does not name it any more."""
-        self._tell("retired", why="gimli.toml does not name it any more")
+        self.tell("retired", why="gimli.toml does not name it any more")
         self.handle(events.StopWanted("gimli.toml does not name it any more"))
 
     def close(self) -> None:
@@ -238,7 +224,7 @@ class Supervised:
                 self.child, orders = machine.step(self.child, self._events[0])
                 for order in orders:
                     self._carry_out(order)
-                self._events.popleft()
+                del self._events[0]
         except BaseException:
             self._events.clear()  # one left in the queue would hold back all that follow, for ever
             raise
@@ -272,7 +258,7 @@ class Supervised:
         elif self._kernel.belongs_to(crash.pid, self.signs.leader):
             self.handle(events.WorkerCrashed(crash))
         else:
-            self._tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
+            self.tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
             self.files.page.release()
 
     def stopped_itself(self) -> None:
@@ -335,7 +321,11 @@ class Supervised:
         if self.pid is None:
             self.files.record_down()
 
-    def _change_main(self, pid: int, pidfd: int) -> int:
+    def settle(self) -> None:
+        """What the program says may be read before the news of its exec is: learn of that first."""
+        self._instance.settle()
+
+    def change_main(self, pid: int, pidfd: int) -> int:
         """Another process is the main one from now on; the pidfd of the former one."""
         former_pidfd = self._instance.change_main(pid, pidfd)
         self.child = replace(self.child, pid=pid)
@@ -365,7 +355,8 @@ class Supervised:
                 return
         self.handle(_EXPIRED[timer]())
 
-    def _extend_stop(self, delay_s: float) -> None:
+    def extend_stop(self, delay_s: float) -> None:
+        """Let a stop that is under way last so much longer, from now."""
         if self.child.state is State.STOPPING:
             self._timers.extend(actions.Timer.STOP, delay_s)
 
@@ -396,15 +387,20 @@ class Supervised:
             case actions.Disarm(timer=timer):
                 self._timers.disarm(timer)
             case actions.Tell(event=event, details=details):
-                self._tell(event, **dict(details))
+                self.tell(event, **dict(details))
 
-    def _tell(self, event: str, **details: Any) -> None:
+    def tell(self, event: str, **details: Any) -> None:
+        """Write an event of this service to the journal."""
         if event == "started" and self._down_since_ns and self.child.restarts:
             down_ns = self._kernel.now_ns() - self._down_since_ns
             details["after_ms"] = round(down_ns / 1e6, 3)
         if event == "exited" and details["signo"] is not None:
             details |= self._autopsy.journal_details(details["signo"])
         self._site.journal.record(event, self.config.name, **details)
+
+    def start_command(self, command: tuple[str, ...]) -> Spawned:
+        """Start a probe."""
+        return launch_command(self.config, self._site, command)
 
     def _spawn(self) -> None:
         assert self.pid is None, "a second instance"

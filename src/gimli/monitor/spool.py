@@ -110,6 +110,8 @@ class MarkPage:
         seed: the spool's.
     """
 
+    __slots__ = ("_memory", "_seed", "path")
+
     def __init__(self, path: str, seed: int) -> None:
         self.path = path
         self._seed = seed
