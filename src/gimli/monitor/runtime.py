@@ -333,9 +333,8 @@ class Monitor:
     def _signalled(self, _: int) -> None:
         for received in self._signals.read():
             if received.signo == signal.SIGCHLD:
-                for service in self.services.values():
-                    service.stopped_itself()
-                self._reap()
+                # Behind the restart of who has ended: the kernel and we look at all children here.
+                self.loop.after(0.0, self._children_changed)
             else:
                 self._act_on(received)
 
@@ -347,6 +346,12 @@ class Monitor:
         except GimliError:
             paths.unlink_if_there(lock_path)
             raise
+
+    def _children_changed(self) -> None:
+        for service in tuple(self.services.values()):
+            if service.by_signal.is_awaited:
+                service.stopped_itself()
+        self._reap()
 
     def _reap(self) -> None:
         if reap_strangers(self.loop.children):

@@ -62,8 +62,8 @@ class Supervised:
 
     # A monitor has a thousand of these, and an instance's own dictionary would be 3 kB.
     __slots__ = (
-        "_aftermath", "_autopsy", "_by_signal", "_down_since_ns", "_events", "_instance", "_kernel",
-        "_on_change", "_site", "_timers", "_vigil", "child", "config", "files", "inquest", "is_uncertain",
+        "_aftermath", "_autopsy", "_down_since_ns", "_events", "_instance", "_kernel", "_on_change",
+        "_site", "_timers", "_vigil", "by_signal", "child", "config", "files", "inquest", "is_uncertain",
         "signaller", "signs", "snapshots", "start_waits",
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ class Supervised:
         self._aftermath = Aftermath(config, site, self._tree_ended)
         self._instance = Instance(site, self._exec_decided, self._ended)
         self.signaller = Signaller(site.kernel, tell, self._instance, self._aftermath, self._autopsy)
-        self._by_signal = SignalProtocol(site.kernel, is_foreign=config.identity is not None)
+        self.by_signal = SignalProtocol(site.kernel, is_foreign=config.identity is not None)
         self._vigil = Vigil(site, self.files.page, tell, look, packed and packed["vigil"])
         self.signs = Signs(self, self.files.page, site.loop, site.notify.path)
         if packed:
@@ -153,7 +153,7 @@ class Supervised:
         return {
             "name": self.config.name,
             "child": packing.pack_child(self.child),
-            "asked_by_signal": self._by_signal.is_asked,
+            "asked_by_signal": self.by_signal.is_asked,
             "down_since_ns": self._down_since_ns,
             "is_uncertain": self.is_uncertain,
             "start_waits": self.start_waits,
@@ -169,7 +169,7 @@ class Supervised:
 
     def _restore(self, packed: dict[str, Any]) -> None:
         self.child = packing.unpack_child(packed["child"], self.config.policy)
-        self._by_signal.is_asked = packed["asked_by_signal"]
+        self.by_signal.is_asked = packed["asked_by_signal"]
         self._down_since_ns = packed["down_since_ns"]
         self.is_uncertain = packed["is_uncertain"]
         self.start_waits = packed["start_waits"]
@@ -263,7 +263,7 @@ class Supervised:
 
     def stopped_itself(self) -> None:
         """A child has changed its state: perhaps this program asks for its snapshot, as the original's do."""
-        if not self._by_signal.is_complete(self._instance.spawned):
+        if not self.by_signal.is_complete(self._instance.spawned):
             return
         if self.child.state in WATCHED:
             self.handle(events.CrashReported(None))
@@ -272,7 +272,7 @@ class Supervised:
 
     def crash_signalled(self) -> None:
         """USR2 from the program; its STOP may come before or after."""
-        self._by_signal.is_asked = True
+        self.by_signal.is_asked = True
         self.stopped_itself()
 
     def beat_by_signal(self) -> None:
@@ -380,7 +380,7 @@ class Supervised:
                 self.inquest.record_death(self.child, pid, signo, self._autopsy.death)
             case actions.LetGo():
                 self.files.page.die_at_once()
-                if self._by_signal.is_asked:
+                if self.by_signal.is_asked:
                     self.signaller.send_silently(Signals.SIGCONT)
             case actions.Arm(timer=timer, delay_s=delay_s):
                 self._timers.arm(timer, delay_s)
@@ -404,7 +404,7 @@ class Supervised:
 
     def _spawn(self) -> None:
         assert self.pid is None, "a second instance"
-        self._by_signal.is_asked = False
+        self.by_signal.is_asked = False
         self._autopsy.forget()
         started_ns = self._kernel.now_ns()
         self._vigil.begin(started_ns)
