@@ -91,9 +91,9 @@ class ServiceFiles:
         if self.output and (fd := kernel.reopen_nameless(pid, self.output.fifo_path)) is not None:
             self._switch_output(self.output, fd)
 
-    def record_running(self, found: ProcessId) -> None:
-        """This process is the service."""
-        self._site.kernel.write_running(self.record_path, found)
+    def record_running(self, found: ProcessId, leader: int = 0) -> None:
+        """This process is the service; ``leader``, of its session, was its main process before."""
+        self._site.kernel.write_running(self.record_path, found, leader)
 
     def record_down(self) -> None:
         """The service does not run."""

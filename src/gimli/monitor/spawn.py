@@ -102,9 +102,14 @@ def environment(service: Service, around: Surroundings, base: dict[str, str], pa
     if around.library and service.preload:
         # The loader splits at colons and spaces; the command line refuses an install path that has one.
         made["LD_PRELOAD"] = ":".join(filter(None, (around.library, made.get("LD_PRELOAD"))))
-    for name in around.given.own_pid:
+    for name in _own_pid(around, page_fd):
         made.pop(name, None)
     return made
+
+
+def _own_pid(around: Surroundings, page_fd: int) -> tuple[str, ...]:
+    """Variables that the child fills in. With them the main process is told from what it forks."""
+    return (*around.given.own_pid, *((heartbeat.ENV_SERVICE_PID,) if page_fd >= 0 else ()))
 
 
 def load_spawner() -> Spawner:
@@ -163,7 +168,7 @@ class Spawner:
                 service,
                 descriptors,
                 environment(service, around, self._base, descriptors.page),
-                own_pid=around.given.own_pid,
+                own_pid=_own_pid(around, descriptors.page),
                 output_path=around.output_path,
                 boot_id=place.boot_id if place else "",
                 descriptor_limit=around.descriptors,
