@@ -129,6 +129,10 @@ class Kernel:
         """
         records.write_running(path, found, self.boot_id, leader)
 
+    def write_doubt(self, path: str) -> None:
+        """Record that nobody knows whether the service runs."""
+        records.write_doubt(path)
+
     def write_down(self, path: str) -> None:
         """Record that the service does not run."""
         records.write_down(path)

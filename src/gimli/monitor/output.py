@@ -135,6 +135,11 @@ class Output:
         os.close(self.fd)
         self.fd = opened
 
+    def renew_mark(self) -> None:
+        """The spool has been made anew: a mark that fits it, where the next monitor looks for it."""
+        self._page = MarkPage(self._page.path, self._spool.seed)
+        self._mark(Phase.IDLE)
+
     def close(self) -> None:
         """Write what is held, close the file and the FIFO, and remove it."""
         self.drain()

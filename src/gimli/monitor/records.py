@@ -138,6 +138,11 @@ def write_down(path: str) -> None:
     _write(path, format_record("down"), os.O_WRONLY)
 
 
+def write_doubt(path: str) -> None:
+    """A record that holds every monitor off until somebody has looked: an empty one is damaged."""
+    _write(path, b"", os.O_WRONLY | os.O_CREAT)
+
+
 def _write(path: str, record: bytes, flags: int) -> None:
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -193,6 +193,24 @@ class Supervised:
         self.look_at_page()
         self._watch()
 
+    def renew(self) -> None:
+        """Somebody has removed the runtime directory: make again what the next monitor has to find in it.
+
+        Page and FIFO have no name while this instance holds them. The next instance gets others, and the next
+        monitor finds those that this one holds.
+
+        Raises:
+            OSError: it cannot be told who runs.
+        """
+        if self.files.output:
+            self.files.output.renew_mark()
+        if self.files.is_recorded():
+            return
+        if self.is_uncertain:
+            self.files.record_doubt()
+        elif (spawned := self._instance.spawned) and (running := self._kernel.identify(spawned.pid)):
+            self.files.record_running(running, spawned.leader)
+
     def retire(self) -> None:
         """The configuration does not name it any more."""
         self.tell("retired", why="gimli.toml does not name it any more")

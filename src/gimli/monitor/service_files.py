@@ -95,6 +95,14 @@ class ServiceFiles:
         """This process is the service; ``leader``, of its session, was its main process before."""
         self._site.kernel.write_running(self.record_path, found, leader)
 
+    def record_doubt(self) -> None:
+        """Nobody knows whether the service runs."""
+        self._site.kernel.write_doubt(self.record_path)
+
+    def is_recorded(self) -> bool:
+        """There is a run record, whatever it says."""
+        return self._site.kernel.read_record(self.record_path).kind != "missing"
+
     def record_down(self) -> None:
         """The service does not run."""
         self._site.kernel.write_down(self.record_path)

@@ -134,6 +134,11 @@ class Supervision:
         for service in tuple(self.services.values()):
             service.interrupt()
 
+    def renew(self) -> None:
+        """Somebody has removed the runtime directory, and it has been made again."""
+        for service in self.services.values():
+            service.renew()
+
     def descriptors(self) -> list[int]:
         """Those that the next image of the monitor must inherit."""
         return [fd for service in self.services.values() for fd in service.descriptors()]
