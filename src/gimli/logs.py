@@ -31,6 +31,11 @@ class OutputFile:
             the file's inode (0 for what is no regular file), and its size.
     """
 
+    __slots__ = (
+        "_about_to", "_cap_bytes", "_fd", "_inode", "_is_capped", "_keep", "_size", "_tail",
+        "dropped_bytes", "failure", "is_line_begun", "path",
+    )  # fmt: skip
+
     def __init__(
         self,
         path: str | None,
