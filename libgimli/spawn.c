@@ -7,13 +7,14 @@
  */
 #define _GNU_SOURCE
 #include "spawn.h"
+#include "berths.h"
 #include "kernel_call.h"
 
 #include <errno.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -34,7 +35,7 @@ struct orders {
     int32_t has_session, umask, has_user;
     uint32_t uid, gid;
     uint32_t limits_count, groups_count, placed_count, argv_count, envp_count, own_pid_count;
-    uint32_t unused;
+    uint32_t has_page_text; /* the next of envp is "NAME=" with room for the number of the page */
 };
 
 struct packed_limit {
@@ -48,6 +49,7 @@ struct room {
     size_t size;
     char *memory;           /* a page that nobody may touch, STACK_BYTES, then this */
     atomic_int is_occupied; /* the kernel clears it when the child has left the memory: CLONE_CHILD_CLEARTID */
+    atomic_int shares_table;
     struct gimli_spawn told;
     char data[] __attribute__((aligned(16)));
 };
@@ -113,6 +115,7 @@ static void unpack(struct gimli_spawn *told, struct orders *orders, char *arrays
     const struct gimli_placed *placed = (const struct gimli_placed *)(groups + orders->groups_count);
     char *texts = (char *)(placed + orders->placed_count);
     *told = (struct gimli_spawn){
+        .table_end = gimli_berths_end(),
         .page_fd = orders->page_fd,
         .status_fd = orders->status_fd,
         .record_fd = orders->record_fd,
@@ -150,6 +153,15 @@ static void unpack(struct gimli_spawn *told, struct orders *orders, char *arrays
     told->envp[orders->envp_count] = NULL;
 }
 
+/* Room for a number is left as zeros. */
+static void write_page_number(struct gimli_spawn *told, const struct orders *orders)
+{
+    if (orders->has_page_text) {
+        char *room = strchr(told->envp[orders->own_pid_count], '=') + 1;
+        snprintf(room, strlen(room), "%d", told->page_fd);
+    }
+}
+
 static void run(void *room)
 {
     gimli_become(&((struct room *)room)->told);
@@ -172,6 +184,8 @@ static long clone_simply(struct room *room, unsigned long flags, int *ret_pidfd)
 static long start_child(struct room *room, int *cgroup_fd, int *ret_pidfd)
 {
     unsigned long flags = CLONE_VM | CLONE_PIDFD | CLONE_CHILD_CLEARTID;
+    if (atomic_load(&room->shares_table))
+        flags |= CLONE_FILES;
     struct clone_args how = {
         .flags = flags | (*cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (uintptr_t)ret_pidfd,
@@ -191,6 +205,35 @@ static long start_child(struct room *room, int *cgroup_fd, int *ret_pidfd)
     return pid == -ENOSYS ? clone_simply(room, flags, ret_pidfd) : pid;
 }
 
+/* A service's child shares the monitor's table, if it needs nothing that has no berth. */
+static struct berth *enter_berth(struct room *room)
+{
+    struct gimli_spawn *told = &room->told;
+    const int needed[BERTH_DESCRIPTORS] = {told->status_fd, told->record_fd, told->page_fd};
+    struct berth *berth = told->record_fd < 0 || told->placed_count > 0 ? NULL : gimli_berth_take(needed);
+    told->shares_table = &room->shares_table;
+    atomic_store(&room->shares_table, berth != NULL);
+    if (berth == NULL)
+        return NULL;
+    berth->is_occupied = &room->shares_table;
+    told->status_fd = berth->numbers[0];
+    told->record_fd = berth->numbers[1];
+    told->page_fd = told->page_fd < 0 ? -1 : berth->numbers[2];
+    return berth;
+}
+
+/* Let go of what children that have begun have copies of. Until then the end of their status pipes cannot be
+ * seen. Returns how many have yet to begin. */
+__attribute__((visibility("default"))) int gimli_clear_berths(void);
+
+int gimli_clear_berths(void)
+{
+    for (struct room *room = rooms; room != NULL; room = room->next)
+        if (!atomic_load(&room->is_occupied))
+            atomic_store(&room->shares_table, 0); /* it was killed before */
+    return gimli_berths_clear();
+}
+
 /* Start a program.
  *
  * Returns its pid, or -1 with errno; ret_pidfd is its pidfd, and ret_is_grouped whether it was born into the
@@ -200,12 +243,15 @@ __attribute__((visibility("default"))) int gimli_spawn(const void *packed, size_
 
 int gimli_spawn(const void *packed, size_t packed_bytes, int *ret_pidfd, int *ret_is_grouped)
 {
+    gimli_clear_berths();
     size_t orders_bytes = (packed_bytes + 15) / 16 * 16;
     struct room *room = find_room(orders_bytes + arrays_bytes(packed));
     if (room == NULL)
         return -1;
     struct orders *orders = memcpy(room->data, packed, packed_bytes);
     unpack(&room->told, orders, room->data + orders_bytes);
+    struct berth *berth = enter_berth(room);
+    write_page_number(&room->told, orders);
     int cgroup_fd = orders->cgroup_fd;
     /* No handler of the monitor may run in the child. By the kernel's call: the C library spares two signals. */
     const unsigned long all = ~0UL;
@@ -213,8 +259,11 @@ int gimli_spawn(const void *packed, size_t packed_bytes, int *ret_pidfd, int *re
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof all, 0);
     atomic_store(&room->is_occupied, 1);
     long pid = start_child(room, &cgroup_fd, ret_pidfd);
-    if (pid < 0)
+    if (pid < 0) {
         atomic_store(&room->is_occupied, 0);
+        if (berth != NULL)
+            gimli_berth_clear(berth);
+    }
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof before, 0);
     *ret_is_grouped = pid >= 0 && cgroup_fd >= 0;
     if (pid < 0)
