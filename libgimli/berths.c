@@ -47,36 +47,23 @@ int gimli_berths_end(void)
     return end;
 }
 
-void gimli_berth_clear(struct berth *berth)
-{
-    for (int i = 0; i < BERTH_DESCRIPTORS; i++)
-        dup3(null_fd, berth->numbers[i], O_CLOEXEC);
-    berth->is_occupied = NULL;
-}
-
-int gimli_berths_clear(void)
-{
-    int occupied = 0;
-    for (size_t i = 0; i < berths_count; i++) {
-        if (berths[i].is_occupied == NULL)
-            continue;
-        if (atomic_load(berths[i].is_occupied))
-            occupied++;
-        else
-            gimli_berth_clear(&berths[i]);
-    }
-    return occupied;
-}
-
 struct berth *gimli_berth_take(const int descriptors[BERTH_DESCRIPTORS])
 {
     for (size_t i = 0; i < berths_count; i++) {
-        if (berths[i].is_occupied != NULL)
+        if (berths[i].is_taken)
             continue;
         for (int j = 0; j < BERTH_DESCRIPTORS; j++)
             if (descriptors[j] >= 0)
                 dup3(descriptors[j], berths[i].numbers[j], O_CLOEXEC);
+        berths[i].is_taken = true;
         return &berths[i];
     }
     return NULL;
+}
+
+void gimli_berth_clear(struct berth *berth)
+{
+    for (int i = 0; i < BERTH_DESCRIPTORS; i++)
+        dup3(null_fd, berth->numbers[i], O_CLOEXEC);
+    berth->is_taken = false;
 }

@@ -7,13 +7,13 @@
 #ifndef GIMLI_BERTHS_H
 #define GIMLI_BERTHS_H
 
-#include <stdatomic.h>
+#include <stdbool.h>
 
 #define BERTH_DESCRIPTORS 3
 
 struct berth {
     int numbers[BERTH_DESCRIPTORS];
-    const atomic_int *is_occupied; /* by a child that has yet to take its copy; NULL: by nobody */
+    bool is_taken; /* by a child that has yet to take its copy */
 };
 
 /* One that is free, with copies of these descriptors (-1: none); NULL when there is none. */
@@ -21,9 +21,6 @@ struct berth *gimli_berth_take(const int descriptors[BERTH_DESCRIPTORS]);
 
 /* Let go of its descriptors. */
 void gimli_berth_clear(struct berth *berth);
-
-/* Clear those of children that have taken their copies. Returns how many are occupied still. */
-int gimli_berths_clear(void);
 
 /* The number above all of those of berths. */
 int gimli_berths_end(void);

@@ -22,6 +22,7 @@
 #define STACK_BYTES 32768
 #define PAGE_BYTES_MAX 65536 /* of the architectures that Linux has */
 #define ROOM_BYTES_STEP 4096
+#define ROOMS_KEPT 4 /* empty ones; when many start at once, some wait long for their turn */
 
 /* The orders of one start, as monitor/spawn.py packs them: this, and then
  *     limits     u64 soft, u64 hard, u32 resource, u32 unused
@@ -50,6 +51,7 @@ struct room {
     char *memory;           /* a page that nobody may touch, STACK_BYTES, then this */
     atomic_int is_occupied; /* the kernel clears it when the child has left the memory: CLONE_CHILD_CLEARTID */
     atomic_int shares_table;
+    struct berth *berth; /* where the child finds its descriptors, until it has taken them; NULL: elsewhere */
     struct gimli_spawn told;
     char data[] __attribute__((aligned(16)));
 };
@@ -71,21 +73,29 @@ static struct room *make_room(size_t data_bytes)
     return room;
 }
 
-/* An empty room with so many bytes for data. One that is too small is given back: orders are alike, mostly. */
+/* An empty room with so many bytes for data. */
 static struct room *find_room(size_t data_bytes)
 {
+    for (struct room *room = rooms; room != NULL; room = room->next)
+        if (room->berth == NULL && !atomic_load(&room->is_occupied) &&
+            (size_t)((char *)room + sizeof *room - room->memory) + data_bytes <= room->size)
+            return room;
+    return make_room(data_bytes);
+}
+
+/* The newest are kept: a size that was asked for last will be asked for again. */
+static void give_up_empty_rooms(void)
+{
+    int empty = 0;
     for (struct room **at = &rooms; *at != NULL;) {
         struct room *room = *at;
-        if (atomic_load(&room->is_occupied)) {
+        if (room->berth != NULL || atomic_load(&room->is_occupied) || ++empty <= ROOMS_KEPT) {
             at = &room->next;
             continue;
         }
-        if ((size_t)((char *)room + sizeof *room - room->memory) + data_bytes <= room->size)
-            return room;
         *at = room->next;
         munmap(room->memory, room->size);
     }
-    return make_room(data_bytes);
 }
 
 static char *next_text(char **at)
@@ -206,20 +216,26 @@ static long start_child(struct room *room, int *cgroup_fd, int *ret_pidfd)
 }
 
 /* A service's child shares the monitor's table, if it needs nothing that has no berth. */
-static struct berth *enter_berth(struct room *room)
+static void enter_berth(struct room *room)
 {
     struct gimli_spawn *told = &room->told;
     const int needed[BERTH_DESCRIPTORS] = {told->status_fd, told->record_fd, told->page_fd};
-    struct berth *berth = told->record_fd < 0 || told->placed_count > 0 ? NULL : gimli_berth_take(needed);
+    bool fits = told->record_fd >= 0 && told->placed_count == 0;
+    room->berth = fits ? gimli_berth_take(needed) : NULL;
     told->shares_table = &room->shares_table;
-    atomic_store(&room->shares_table, berth != NULL);
-    if (berth == NULL)
-        return NULL;
-    berth->is_occupied = &room->shares_table;
-    told->status_fd = berth->numbers[0];
-    told->record_fd = berth->numbers[1];
-    told->page_fd = told->page_fd < 0 ? -1 : berth->numbers[2];
-    return berth;
+    atomic_store(&room->shares_table, room->berth != NULL);
+    if (room->berth == NULL)
+        return;
+    told->status_fd = room->berth->numbers[0];
+    told->record_fd = room->berth->numbers[1];
+    told->page_fd = told->page_fd < 0 ? -1 : room->berth->numbers[2];
+}
+
+static void leave_berth(struct room *room)
+{
+    if (room->berth != NULL)
+        gimli_berth_clear(room->berth);
+    room->berth = NULL;
 }
 
 /* Let go of what children that have begun have copies of. Until then the end of their status pipes cannot be
@@ -228,10 +244,18 @@ __attribute__((visibility("default"))) int gimli_clear_berths(void);
 
 int gimli_clear_berths(void)
 {
-    for (struct room *room = rooms; room != NULL; room = room->next)
-        if (!atomic_load(&room->is_occupied))
-            atomic_store(&room->shares_table, 0); /* it was killed before */
-    return gimli_berths_clear();
+    int taken = 0;
+    for (struct room *room = rooms; room != NULL; room = room->next) {
+        if (room->berth == NULL)
+            continue;
+        /* It has taken its copies, or was killed before it could. */
+        if (!atomic_load(&room->shares_table) || !atomic_load(&room->is_occupied))
+            leave_berth(room);
+        else
+            taken++;
+    }
+    give_up_empty_rooms();
+    return taken;
 }
 
 /* Start a program.
@@ -250,7 +274,7 @@ int gimli_spawn(const void *packed, size_t packed_bytes, int *ret_pidfd, int *re
         return -1;
     struct orders *orders = memcpy(room->data, packed, packed_bytes);
     unpack(&room->told, orders, room->data + orders_bytes);
-    struct berth *berth = enter_berth(room);
+    enter_berth(room);
     write_page_number(&room->told, orders);
     int cgroup_fd = orders->cgroup_fd;
     /* No handler of the monitor may run in the child. By the kernel's call: the C library spares two signals. */
@@ -261,8 +285,7 @@ int gimli_spawn(const void *packed, size_t packed_bytes, int *ret_pidfd, int *re
     long pid = start_child(room, &cgroup_fd, ret_pidfd);
     if (pid < 0) {
         atomic_store(&room->is_occupied, 0);
-        if (berth != NULL)
-            gimli_berth_clear(berth);
+        leave_berth(room);
     }
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof before, 0);
     *ret_is_grouped = pid >= 0 && cgroup_fd >= 0;

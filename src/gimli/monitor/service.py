@@ -132,6 +132,7 @@ class Supervised:
         leader = self._kernel.session_of(found.pid)
         self._vigil.begin(self._kernel.now_ns())
         self.files.take_nameless(found.pid)
+        self.files.prepare_log()
         spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped, leader=leader)
         self._instance.begin(spawned, self._kernel.started_ns(found))
         self.signs.adopted(found.pid, leader or found.pid)
@@ -290,6 +291,7 @@ class Supervised:
         assert self.pid is not None
         self.handle(machine.judge_exec(self.pid, says_ready=self.signs.says_ready))
         self.signs.executed()
+        self.files.prepare_log()
         self.look_at_page()
         self.stopped_itself()
 
