@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -132,6 +134,20 @@ static long open_as(const char *path, int flags, int first, int last)
     return fd > STDERR_FILENO ? kernel_call(SYS_close, fd, 0, 0, 0, 0) : 0;
 }
 
+/* Of the monitor's descriptors the lowest are enough, among them all that the child needs (Linux 5.9; before that,
+ * copies of all). */
+static long leave_table(const struct gimli_spawn *told)
+{
+    if (!atomic_load(told->shares_table))
+        return 0;
+    long result = kernel_call(SYS_close_range, told->table_end, ~0U, CLOSE_RANGE_UNSHARE, 0, 0);
+    if (result < 0)
+        result = kernel_call(SYS_unshare, CLONE_FILES, 0, 0, 0, 0);
+    if (result == 0)
+        atomic_store(told->shares_table, 0);
+    return result;
+}
+
 static long place_descriptors(const struct gimli_spawn *told)
 {
     for (size_t i = 0; i < told->placed_count; i++) {
@@ -201,6 +217,9 @@ static long become(const struct gimli_spawn *told, const char **ret_what)
 {
     const struct rlimit descriptors = {told->descriptors_soft, told->descriptors_hard};
     long result;
+    *ret_what = "descriptors";
+    if ((result = leave_table(told)) < 0)
+        return result;
     *ret_what = "run record";
     if ((result = record(told)) < 0)
         return result;

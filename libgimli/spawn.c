@@ -7,13 +7,14 @@
  */
 #define _GNU_SOURCE
 #include "spawn.h"
+#include "berths.h"
 #include "kernel_call.h"
 
 #include <errno.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #define STACK_BYTES 32768
 #define PAGE_BYTES_MAX 65536 /* of the architectures that Linux has */
 #define ROOM_BYTES_STEP 4096
+#define ROOMS_KEPT 4 /* empty ones; when many start at once, some wait long for their turn */
 
 /* The orders of one start, as monitor/spawn.py packs them: this, and then
  *     limits     u64 soft, u64 hard, u32 resource, u32 unused
@@ -34,7 +36,7 @@ struct orders {
     int32_t has_session, umask, has_user;
     uint32_t uid, gid;
     uint32_t limits_count, groups_count, placed_count, argv_count, envp_count, own_pid_count;
-    uint32_t unused;
+    uint32_t has_page_text; /* the next of envp is "NAME=" with room for the number of the page */
 };
 
 struct packed_limit {
@@ -48,6 +50,8 @@ struct room {
     size_t size;
     char *memory;           /* a page that nobody may touch, STACK_BYTES, then this */
     atomic_int is_occupied; /* the kernel clears it when the child has left the memory: CLONE_CHILD_CLEARTID */
+    atomic_int shares_table;
+    struct berth *berth; /* where the child finds its descriptors, until it has taken them; NULL: elsewhere */
     struct gimli_spawn told;
     char data[] __attribute__((aligned(16)));
 };
@@ -69,21 +73,29 @@ static struct room *make_room(size_t data_bytes)
     return room;
 }
 
-/* An empty room with so many bytes for data. One that is too small is given back: orders are alike, mostly. */
+/* An empty room with so many bytes for data. */
 static struct room *find_room(size_t data_bytes)
 {
+    for (struct room *room = rooms; room != NULL; room = room->next)
+        if (room->berth == NULL && !atomic_load(&room->is_occupied) &&
+            (size_t)((char *)room + sizeof *room - room->memory) + data_bytes <= room->size)
+            return room;
+    return make_room(data_bytes);
+}
+
+/* The newest are kept: a size that was asked for last will be asked for again. */
+static void give_up_empty_rooms(void)
+{
+    int empty = 0;
     for (struct room **at = &rooms; *at != NULL;) {
         struct room *room = *at;
-        if (atomic_load(&room->is_occupied)) {
+        if (room->berth != NULL || atomic_load(&room->is_occupied) || ++empty <= ROOMS_KEPT) {
             at = &room->next;
             continue;
         }
-        if ((size_t)((char *)room + sizeof *room - room->memory) + data_bytes <= room->size)
-            return room;
         *at = room->next;
         munmap(room->memory, room->size);
     }
-    return make_room(data_bytes);
 }
 
 static char *next_text(char **at)
@@ -113,6 +125,7 @@ static void unpack(struct gimli_spawn *told, struct orders *orders, char *arrays
     const struct gimli_placed *placed = (const struct gimli_placed *)(groups + orders->groups_count);
     char *texts = (char *)(placed + orders->placed_count);
     *told = (struct gimli_spawn){
+        .table_end = gimli_berths_end(),
         .page_fd = orders->page_fd,
         .status_fd = orders->status_fd,
         .record_fd = orders->record_fd,
@@ -150,6 +163,15 @@ static void unpack(struct gimli_spawn *told, struct orders *orders, char *arrays
     told->envp[orders->envp_count] = NULL;
 }
 
+/* Room for a number is left as zeros. */
+static void write_page_number(struct gimli_spawn *told, const struct orders *orders)
+{
+    if (orders->has_page_text) {
+        char *room = strchr(told->envp[orders->own_pid_count], '=') + 1;
+        snprintf(room, strlen(room), "%d", told->page_fd);
+    }
+}
+
 static void run(void *room)
 {
     gimli_become(&((struct room *)room)->told);
@@ -172,6 +194,8 @@ static long clone_simply(struct room *room, unsigned long flags, int *ret_pidfd)
 static long start_child(struct room *room, int *cgroup_fd, int *ret_pidfd)
 {
     unsigned long flags = CLONE_VM | CLONE_PIDFD | CLONE_CHILD_CLEARTID;
+    if (atomic_load(&room->shares_table))
+        flags |= CLONE_FILES;
     struct clone_args how = {
         .flags = flags | (*cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (uintptr_t)ret_pidfd,
@@ -191,6 +215,49 @@ static long start_child(struct room *room, int *cgroup_fd, int *ret_pidfd)
     return pid == -ENOSYS ? clone_simply(room, flags, ret_pidfd) : pid;
 }
 
+/* A service's child shares the monitor's table, if it needs nothing that has no berth. */
+static void enter_berth(struct room *room)
+{
+    struct gimli_spawn *told = &room->told;
+    const int needed[BERTH_DESCRIPTORS] = {told->status_fd, told->record_fd, told->page_fd};
+    bool fits = told->record_fd >= 0 && told->placed_count == 0;
+    room->berth = fits ? gimli_berth_take(needed) : NULL;
+    told->shares_table = &room->shares_table;
+    atomic_store(&room->shares_table, room->berth != NULL);
+    if (room->berth == NULL)
+        return;
+    told->status_fd = room->berth->numbers[0];
+    told->record_fd = room->berth->numbers[1];
+    told->page_fd = told->page_fd < 0 ? -1 : room->berth->numbers[2];
+}
+
+static void leave_berth(struct room *room)
+{
+    if (room->berth != NULL)
+        gimli_berth_clear(room->berth);
+    room->berth = NULL;
+}
+
+/* Let go of what children that have begun have copies of. Until then the end of their status pipes cannot be
+ * seen. Returns how many have yet to begin. */
+__attribute__((visibility("default"))) int gimli_clear_berths(void);
+
+int gimli_clear_berths(void)
+{
+    int taken = 0;
+    for (struct room *room = rooms; room != NULL; room = room->next) {
+        if (room->berth == NULL)
+            continue;
+        /* It has taken its copies, or was killed before it could. */
+        if (!atomic_load(&room->shares_table) || !atomic_load(&room->is_occupied))
+            leave_berth(room);
+        else
+            taken++;
+    }
+    give_up_empty_rooms();
+    return taken;
+}
+
 /* Start a program.
  *
  * Returns its pid, or -1 with errno; ret_pidfd is its pidfd, and ret_is_grouped whether it was born into the
@@ -200,12 +267,15 @@ __attribute__((visibility("default"))) int gimli_spawn(const void *packed, size_
 
 int gimli_spawn(const void *packed, size_t packed_bytes, int *ret_pidfd, int *ret_is_grouped)
 {
+    gimli_clear_berths();
     size_t orders_bytes = (packed_bytes + 15) / 16 * 16;
     struct room *room = find_room(orders_bytes + arrays_bytes(packed));
     if (room == NULL)
         return -1;
     struct orders *orders = memcpy(room->data, packed, packed_bytes);
     unpack(&room->told, orders, room->data + orders_bytes);
+    enter_berth(room);
+    write_page_number(&room->told, orders);
     int cgroup_fd = orders->cgroup_fd;
     /* No handler of the monitor may run in the child. By the kernel's call: the C library spares two signals. */
     const unsigned long all = ~0UL;
@@ -213,8 +283,10 @@ int gimli_spawn(const void *packed, size_t packed_bytes, int *ret_pidfd, int *re
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof all, 0);
     atomic_store(&room->is_occupied, 1);
     long pid = start_child(room, &cgroup_fd, ret_pidfd);
-    if (pid < 0)
+    if (pid < 0) {
         atomic_store(&room->is_occupied, 0);
+        leave_berth(room);
+    }
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof before, 0);
     *ret_is_grouped = pid >= 0 && cgroup_fd >= 0;
     if (pid < 0)

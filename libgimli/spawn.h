@@ -2,6 +2,7 @@
 #ifndef GIMLI_SPAWN_H
 #define GIMLI_SPAWN_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,8 @@ struct gimli_placed {
 };
 
 struct gimli_spawn {
+    atomic_int *shares_table; /* while not 0, the table of descriptors is the monitor's (berths.h) */
+    int table_end;            /* of the child's own copy of it */
     int page_fd;   /* left open in the program under the same number; -1: none */
     int status_fd; /* told "ERRNO WHAT" when the program cannot be started; close on exec */
     int record_fd; /* the run record, locked; close on exec; -1: a command that nobody needs to find again */
@@ -38,7 +41,7 @@ struct gimli_spawn {
     const char *program; /* what is executed; argv[0] is only its name */
     char **argv;         /* argv[-1] is room for the name of a shell */
     char **envp;
-    size_t own_pid_count; /* so many of envp are "NAME=" with room for a pid: filled in here */
+    size_t own_pid_count; /* so many of envp are "NAME=" with room for a pid: filled in by the child */
 };
 
 /* The child: become the program. It shares the monitor's memory until then, so that it calls nothing that

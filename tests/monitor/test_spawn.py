@@ -11,10 +11,12 @@ import sys
 
 import pytest
 
-from gimli.monitor import config
-from gimli.monitor.spawn import Given, Surroundings, exec_failure, load_spawner
+from gimli.monitor import config, records
+from gimli.monitor.spawn import Given, Place, Surroundings, exec_failure, load_spawner
 
 pytestmark = pytest.mark.real
+
+BOOT_ID = "5f1a0b1c-9f0e-4d5a-8b9c-0123456789ab"
 
 
 class Starter:
@@ -23,7 +25,7 @@ class Starter:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.output = os.path.join(directory, "output")
-        self._spawner = load_spawner()
+        self.spawner = load_spawner()
         with open(self.output, "x"):
             pass
 
@@ -31,7 +33,7 @@ class Starter:
         """A program, and nobody waits for its exec."""
         made = config.Service("app", command, config.Log(None), **service)
         around = Surroundings(-1, output or self.output, "bell", None, (1024, 4096), given or Given())
-        return self._spawner.spawn(made, around)
+        return self.spawner.spawn(made, around)
 
     def end(self, spawned) -> tuple[str, int]:
         """Why it was not executed, and its exit status."""
@@ -179,10 +181,38 @@ def _mappings() -> int:
         return sum(1 for _ in file)
 
 
+def test_a_service_gets_its_page_and_nothing_else_of_what_the_monitor_holds(starter, tmp_path):
+    """It begins in the monitor's own table of descriptors, and takes a copy of the lowest numbers first."""
+    spawner = starter.spawner
+    spawner.reserve_berths()
+    many = [os.memfd_create("of another service") for _ in range(300)]
+    page = os.memfd_create("page")
+    os.write(page, b"this page")
+    record_path = os.path.join(tmp_path, "app.run")
+    before = set(os.listdir("/proc/self/fd"))
+    command = ("sh", "-c", "ls -l /proc/$$/fd | grep -c memfd:; cat /proc/self/fd/$GIMLI_HB_FD")
+    for _ in range(20):
+        record_fd = records.begin_start(record_path)
+        made = config.Service("app", command, config.Log(None))
+        around = Surroundings(page, starter.output, "bell", None, (1024, 4096))
+        spawned = spawner.spawn(made, around, Place(record_fd, -1, BOOT_ID))
+        os.close(record_fd)
+        while not spawner.let_go():
+            os.sched_yield()
+        assert starter.end(spawned) == ("", 0)
+        recorded = records.read_record(record_path)
+        assert (recorded.kind, recorded.process.pid) == ("running", spawned.pid)
+        with open(starter.output) as file:
+            assert file.read() == "1\nthis page"
+    assert set(os.listdir("/proc/self/fd")) == before
+    for fd in (page, *many):
+        os.close(fd)
+
+
 _REFUSE_CLONE3 = """
 import ctypes, os, struct, sys
 sys.path[:0] = {path!r}
-from gimli.monitor import config
+from gimli.monitor import config, records
 from gimli.monitor.spawn import Surroundings, load_spawner
 # Load the number of the call; clone3 is "no such system call", all others pass (seccomp(2)).
 program = b"".join(struct.pack("HBBI", *each) for each in [

@@ -76,6 +76,10 @@ class VirtualKernel:
         self._computer.records[path] = records.format_record("starting")
         me.call()
 
+    def let_go(self) -> bool:
+        """Children here have descriptors of their own."""
+        return True
+
     def exec_failure(self, exec_fd: int) -> str:
         """The child's words, or none."""
         self._me.call()

@@ -97,8 +97,13 @@ class Kernel:
         poll.register(fd, select.POLLIN)
         return bool(poll.poll(0))
 
+    def let_go(self) -> bool:
+        """Let go of what children needed to begin; whether all of them have begun."""
+        return self._spawner.let_go()
+
     def exec_failure(self, exec_fd: int) -> str:
         """Why there was no exec; empty when there was."""
+        self._spawner.let_go()  # or we would wait for ourselves
         return exec_failure(os.read(exec_fd, _STATUS_BYTES_MAX))
 
     # Finding again.

@@ -16,12 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gimli.monitor.config import Limit, Service
 
-_HEAD = struct.Struct("=QQ4i3i2I6I4x")
+_HEAD = struct.Struct("=QQ4i3i2I7I")
 _LIMIT = struct.Struct("=QQI4x")
 _GROUP = struct.Struct("=I")
 _PLACED = struct.Struct("=ii")
-_OWN_PID_ROOM = "0" * 12
-"""Room for a pid and the end of the text; the child writes it."""
+_NUMBER_ROOM = "0" * 12
+"""Room for a number that is known later, and the end of the text."""
 
 
 @value
@@ -46,6 +46,7 @@ def pack_orders(
     environment: dict[str, str],
     *,
     own_pid: tuple[str, ...] = (),
+    own_page: str = "",
     output_path: str | None,
     boot_id: str,
     descriptor_limit: tuple[int, int],
@@ -57,6 +58,7 @@ def pack_orders(
         descriptors: with what.
         environment: the program's, whole.
         own_pid: further variables, that are to hold the program's own pid.
+        own_page: a further one, that is to hold the number under which it finds its page; empty for none.
         output_path: where its output goes; None: where the monitor's does.
         boot_id: for the run record.
         descriptor_limit: how many files it may open, soft and hard.
@@ -76,7 +78,7 @@ def pack_orders(
         f"user {who.user}" if who else "",
         *(f"limit {limit.name}" for limit in limits),
         *argv,
-        *(f"{name}={_OWN_PID_ROOM}" for name in own_pid),
+        *(f"{name}={_NUMBER_ROOM}" for name in (*own_pid, *([own_page] if own_page else []))),
         *(f"{name}={text}" for name, text in environment.items()),
         "",
     ]
@@ -98,8 +100,9 @@ def pack_orders(
         len(groups),
         len(placed),
         len(argv),
-        len(own_pid) + len(environment),
+        len(own_pid) + bool(own_page) + len(environment),
         len(own_pid),
+        bool(own_page),
     )
     arrays = [
         *map(_pack_limit, limits),

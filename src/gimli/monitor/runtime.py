@@ -81,6 +81,8 @@ class Monitor:
         self.started: str = before.get("started") or clock.now_rfc3339()
         self.takeovers: int = before.get("takeovers", 0)
         self.loop = Loop()
+        spawner = load_spawner()
+        spawner.reserve_berths()
         self._prepare_directories()
         lock_path = os.path.join(told.instance_dir, LOCK_NAME)
         self._lock = InstanceLock(
@@ -115,7 +117,7 @@ class Monitor:
         self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
         self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
         owners = [made.identity.uid for made in told.services if made.identity]
-        self._kernel = Kernel(load_spawner(), self._cgroups, self._spool, owners)
+        self._kernel = Kernel(spawner, self._cgroups, self._spool, owners)
         site = Site(
             self._kernel,
             self.loop,

@@ -130,6 +130,7 @@ class Supervised:
         grouped = self._kernel.is_grouped(self.config.name, found.pid)
         self._vigil.begin(self._kernel.now_ns())
         self.files.take_nameless(found.pid)
+        self.files.prepare_log()
         spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped, leader=leader)
         self._instance.begin(spawned, self._kernel.started_ns(found))
         self.signs.adopted(found.pid, leader or found.pid)
@@ -306,6 +307,7 @@ class Supervised:
         assert self.pid is not None
         self.handle(machine.judge_exec(self.pid, says_ready=self.signs.says_ready))
         self.signs.executed()
+        self.files.prepare_log()
         self.look_at_page()
         self.stopped_itself()
 

@@ -112,6 +112,11 @@ class ServiceFiles:
         if self.output:
             self.output.drain()
 
+    def prepare_log(self) -> None:
+        """Have the log's file there. After the start: to make a thousand files takes its time."""
+        if self.output:
+            self.output.file.prepare()
+
     def reopen_log(self) -> None:
         """Logrotate has renamed the file."""
         if self.output:

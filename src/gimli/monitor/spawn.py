@@ -90,26 +90,29 @@ def raise_descriptor_limit() -> tuple[int, int]:
     return before
 
 
-def environment(service: Service, around: Surroundings, base: dict[str, str], page_fd: int) -> dict[str, str]:
-    """The program's environment: the monitor's own, its user's, its service's, and the ABI's names."""
+def environment(service: Service, around: Surroundings, base: dict[str, str]) -> dict[str, str]:
+    """The program's environment: the monitor's own, its user's, its service's, and the ABI's names.
+
+    Without those that hold numbers which are known when it starts: its own pid, its page's descriptor.
+    """
     of_user = service.identity.environment if service.identity else ()
     made = {**base, **dict(of_user), **dict(service.environment), **dict(around.given.environment)}
-    if page_fd >= 0:
-        made[heartbeat.ENV_PAGE_FD] = str(page_fd)
+    if around.page_fd >= 0:
+        made.pop(heartbeat.ENV_PAGE_FD, None)
         made[heartbeat.ENV_MONITOR_PID] = str(os.getpid())
         made[heartbeat.ENV_BELL] = around.bell_path
         made[heartbeat.ENV_SERVICE] = service.name
     if around.library and service.preload:
         # The loader splits at colons and spaces; the command line refuses an install path that has one.
         made["LD_PRELOAD"] = ":".join(filter(None, (around.library, made.get("LD_PRELOAD"))))
-    for name in _own_pid(around, page_fd):
+    for name in _own_pid(around):
         made.pop(name, None)
     return made
 
 
-def _own_pid(around: Surroundings, page_fd: int) -> tuple[str, ...]:
+def _own_pid(around: Surroundings) -> tuple[str, ...]:
     """Variables that the child fills in. With them the main process is told from what it forks."""
-    return (*around.given.own_pid, *((heartbeat.ENV_SERVICE_PID,) if page_fd >= 0 else ()))
+    return (*around.given.own_pid, *((heartbeat.ENV_SERVICE_PID,) if around.page_fd >= 0 else ()))
 
 
 def load_spawner() -> Spawner:
@@ -139,6 +142,8 @@ class Spawner:
             ctypes.POINTER(ctypes.c_int),
             ctypes.POINTER(ctypes.c_int),
         )
+        self._reserve_berths = library.gimli_reserve_berths
+        self._clear_berths = library.gimli_clear_berths
         # Once: it does not change, and encoding it anew would be a good part of each start.
         self._base = {name: text for name, text in os.environ.items() if name not in _THE_MONITORS_OWN}
 
@@ -167,8 +172,9 @@ class Spawner:
             orders = pack_orders(
                 service,
                 descriptors,
-                environment(service, around, self._base, descriptors.page),
-                own_pid=_own_pid(around, descriptors.page),
+                environment(service, around, self._base),
+                own_pid=_own_pid(around),
+                own_page=heartbeat.ENV_PAGE_FD if around.page_fd >= 0 else "",
                 output_path=around.output_path,
                 boot_id=place.boot_id if place else "",
                 descriptor_limit=around.descriptors,
@@ -181,6 +187,18 @@ class Spawner:
         finally:
             raised.close()
             os.close(status_fd)
+
+    def reserve_berths(self) -> None:
+        """Let children begin in this process's own table of descriptors: before there are many in it."""
+        self._reserve_berths()
+
+    def let_go(self) -> bool:
+        """Let go of what children needed to begin. Until then it is not seen whether their exec succeeds.
+
+        Returns:
+            Whether all of them have begun.
+        """
+        return bool(self._clear_berths() == 0)
 
     def _spawn(self, orders: bytes) -> tuple[int, int, bool]:
         pidfd, is_grouped = ctypes.c_int(), ctypes.c_int()
