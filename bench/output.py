@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 RATIO_MAX = 0.1
 _ROTATE = 10_000_000
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PROGRAM = """
+_LINE = 200
+_TEXT = 5000 * _LINE
+_PROGRAM = f"""
 import os, sys, time
-text = b"".join(b"%09d %s\\n" % (number, b"." * 189) for number in range(5000))
-left = int(sys.argv[1])
-while left > 0:
-    left -= os.write(1, text)
-open(sys.argv[2], "w").close()
+size, piece = map(int, sys.argv[1:3])
+text = b"".join(b"%09d %s\\n" % (number, b"." * {_LINE - 11}) for number in range({_TEXT // _LINE}))
+pieces = [text[at : at + piece] for at in range(0, len(text), piece)]
+for _ in range(size // len(text)):
+    for piece in pieces:
+        os.write(1, piece)
+open(sys.argv[3], "w").close()
 time.sleep(3600)
 """
 
@@ -37,12 +41,12 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
     size = 200_000_000 if effort is Effort.QUICK else 1_000_000_000
     supervisord = shutil.which("supervisord")
     note = "" if supervisord else "no supervisord on PATH to compare with: pip install supervisor"
-    for manner, what in (("lines", "a line per write"), ("blocks", "a MB per write")):
+    for piece, what in ((_LINE, "a line per write"), (_TEXT, "a MB per write")):
         ours, theirs = [], []
         for _ in range(effort.runs(5)):
-            ours.append(_under_gimli(bench.place("output"), size, manner))
+            ours.append(_under_gimli(bench.place("output"), size, piece))
             if supervisord:
-                theirs.append(_under_supervisor(bench.place("output"), supervisord, size, manner))
+                theirs.append(_under_supervisor(bench.place("output"), supervisord, size, piece))
         yield Figure(
             f"CPU per GB of output, {what}",
             "s",
@@ -55,26 +59,26 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
         )
 
 
-def _command(place: str, size: int, manner: str) -> list[str]:
+def _command(place: str, size: int, piece: int) -> list[str]:
     program = os.path.join(place, "writer.py")
     with open(program, "w", encoding="utf-8") as file:
         file.write(_PROGRAM)
-    return [sys.executable, program, str(size), os.path.join(place, "done"), manner]
+    return [sys.executable, program, str(size), str(piece), os.path.join(place, "done")]
 
 
-def _under_gimli(place: str, size: int, manner: str) -> float:
-    command = str(_command(place, size, manner)).replace("'", '"')
+def _under_gimli(place: str, size: int, piece: int) -> float:
+    command = str(_command(place, size, piece)).replace("'", '"')
     log = f'log = {{ file = "{place}/app.log", rotate = "{_ROTATE // 1_000_000}MB", keep = 1 }}'
     with Up(place, {"writer": f"command = {command}\npreload = false\n{log}"}) as up:
         return _seconds_per_gb(up.process.pid, place, size)
 
 
-def _under_supervisor(place: str, supervisord: str, size: int, manner: str) -> float:
+def _under_supervisor(place: str, supervisord: str, size: int, piece: int) -> float:
     file = os.path.join(place, "supervisord.conf")
     with open(file, "w", encoding="utf-8") as config:
         config.write(
             f"[supervisord]\nnodaemon=true\nlogfile={place}/supervisord.log\npidfile={place}/pid\n"
-            f"[program:writer]\ncommand={' '.join(_command(place, size, manner))}\n"
+            f"[program:writer]\ncommand={' '.join(_command(place, size, piece))}\n"
             f"stdout_logfile={place}/app.log\nstdout_logfile_maxbytes={_ROTATE}\nstdout_logfile_backups=1\n"
         )
     process = start([supervisord, "-c", file], place)
