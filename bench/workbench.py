@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from gimli import journal
 from gimli.cli.library import compiler_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Self
 
@@ -159,6 +160,11 @@ class Up:
         return wait_for(look, f"{' or '.join(names)} of {service}")
 
 
+def service_table(command: Sequence[str], *lines: str) -> str:
+    """A service's lines in gimli.toml; a list of text is the same in TOML and in JSON."""
+    return "\n".join((f"command = {json.dumps(command)}", *lines))
+
+
 def start(command: list[str], place: str, **environment: str) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own; what it says goes to ``out`` in its place."""
     with open(os.path.join(place, "out"), "ab") as out:
@@ -215,6 +221,12 @@ def descendants(pid: int) -> list[int]:
         found += below
         left += below
     return found
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU time that a process of one thread has used."""
+    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+        return int(file.read().split()[0])
 
 
 def end_descendants() -> None:
