@@ -132,6 +132,7 @@ class Machine:
     cpu: str
     cores: int
     kernel: str
+    scheduling: str
     python: str
     gimli: str
     peers: Mapping[str, str]
@@ -139,9 +140,12 @@ class Machine:
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.peers.items())
         return (
-            f"{self.date}, {self.cores} cores of {self.cpu}, Linux {self.kernel}, Python {self.python}, "
-            f"gimli {self.gimli}, {versions}"
+            f"{self.date}, {self.cores} cores of {self.cpu}, Linux {self.kernel}, {self.scheduling}, "
+            f"Python {self.python}, gimli {self.gimli}, {versions}"
         )
+
+
+_SCHEDULING = {os.SCHED_OTHER: "SCHED_OTHER", os.SCHED_FIFO: "SCHED_FIFO", os.SCHED_RR: "SCHED_RR"}
 
 
 def this_machine() -> Machine:
@@ -151,6 +155,7 @@ def this_machine() -> Machine:
         cpu=_cpu_model(),
         cores=len(os.sched_getaffinity(0)),
         kernel=platform.release(),
+        scheduling=_SCHEDULING.get(os.sched_getscheduler(0), "an unusual scheduling"),
         python=platform.python_version(),
         gimli=gimli.__version__,
         peers=peers.versions(),

@@ -25,7 +25,7 @@ RATIO_MAX = 1.5
 RSS_BUDGET_MB = {1: 12, 100: 20, 1000: 20}
 _SEED = 1
 _SETTLE_S = 1.5
-"""A program that ends in its first second has failed to start, for gimli as for runit and supervisor."""
+"""A program that ends in its first second has failed to start, for runit and for supervisor."""
 _QUIET_S = 0.1
 """After a restart, for what is left to do; gimli begins its report of a kill after 20 ms."""
 _IDLE_S = 5.0
