@@ -56,7 +56,7 @@ def main() -> int:
     print(f"{machine}\nbefore: {loads['before']}; after: {loads['after']}\n\n{table(figures)}")
     if arguments.json:
         document = {
-            "schema": 1,
+            "schema": 2,
             "machine": asdict(machine),
             "load": loads,
             "figures": [figure.to_json() for figure in figures],
