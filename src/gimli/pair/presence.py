@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from gimli import clock
-from gimli.pair import announce, packet
+from gimli.pair import announce, guard, packet
 from gimli.pair.config import Mac
 from gimli.pair.guard import JIFFY_S_MAX
 from gimli.pair.lease import LeaseLapsed
@@ -75,6 +75,26 @@ class Presence:
         self._sent_s = _now_s()
         self._leases.acquire((self._lease,), self._length_s)
 
+    def keep_lease(self) -> None:
+        """Hold on to the lease, until the time that the last advertisement allows and no longer.
+
+        Raises:
+            LeaseLapsed: it is MASTER no more.
+            GuardRefused: the guard is not in place.
+        """
+        try:
+            self._leases.renew((self._lease,), self._left_s())
+        except LeaseLapsed:
+            if self._left_s() < guard.JIFFY_S_MAX:
+                raise
+            # By our own clock it has not: somebody has emptied the set, as a firewall does that is reloaded.
+            self._leases.acquire((self._lease,), self._left_s())
+            try:
+                self._left_s()
+            except LeaseLapsed:  # we stood still between these two lines
+                self._leases.release((self._lease,))
+                raise
+
     def drop_lease(self) -> None:
         """Let the fence down.
 
@@ -106,13 +126,15 @@ class Presence:
             Why it did not go out; empty when it did.
 
         Raises:
-            LeaseLapsed: it is MASTER no more; nothing was sent.
+            LeaseLapsed: it is MASTER no more.
+            GuardRefused: the guard is not in place.
         """
-        self._prolong()
+        self.keep_lease()
+        before_s = _now_s()
         error = self.send(advertisement)
         if not error:
-            self._sent_s = _now_s()
-            self._prolong()
+            self._sent_s = before_s
+            self.keep_lease()
         return error
 
     def silent_s(self) -> float:
@@ -147,11 +169,11 @@ class Presence:
             each.close()
         self._addresses.close()
 
-    def _prolong(self) -> None:
+    def _left_s(self) -> float:
         left_s = self._sent_s + self._length_s - _now_s()
         if left_s < JIFFY_S_MAX:  # some kernels take less than a jiffy for ever
             raise LeaseLapsed("the lease has lapsed")
-        self._leases.renew((self._lease,), left_s)
+        return left_s
 
 
 def _now_s() -> float:
