@@ -18,7 +18,7 @@ import pytest
 from gimli.control import client, protocol
 from gimli.control.server import Connection, Server
 from gimli.errors import GimliError, MonitorUnreachable, UnknownService
-from gimli.monitor.loop import Loop
+from gimli.loop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

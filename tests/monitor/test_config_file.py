@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
 from gimli.monitor import config
-from gimli.monitor.config_file import ConfigError, load, parse, parse_whole
+from gimli.monitor.config_file import load, parse, parse_whole
 from gimli.store.quota import Limits
+from gimli.toml_file import ConfigError
 
 STATE = "/state"
 PATH = "/etc/gimli/gimli.toml"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from gimli.journal import Journal
+from gimli.loop import Loop
 from gimli.monitor import evidence
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
-from gimli.monitor.loop import Loop
 
 REQUEST = {"id": "R1", "service": "web", "reason": "crash", "pid": 7}
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gimli.loop import Loop
 from gimli.monitor.config import Target
 from gimli.monitor.exchange import Exchange, http_request, judge_answer
-from gimli.monitor.loop import Loop
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ import time
 
 import pytest
 
+from gimli.loop import Loop
 from gimli.monitor import output
 from gimli.monitor.config import Log
-from gimli.monitor.loop import Loop
 from gimli.monitor.output import Output
 from gimli.monitor.spool import Spool
 

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from gimli import clock, process
-from gimli.monitor.loop import Loop
+from gimli.loop import Loop
 from gimli.monitor.patience import Patience
 from gimli.monitor.watchdog import Beat, Grace, Late
 

@@ -18,10 +18,10 @@ import pytest
 
 from gimli.errors import GimliError
 from gimli.journal import Journal
+from gimli.loop import Loop
 from gimli.monitor import trace
-from gimli.monitor.loop import Loop
 from gimli.monitor.senders import Senders
-from gimli.monitor.signals import Received
+from gimli.signals import Received
 
 pytestmark = pytest.mark.real
 

@@ -13,13 +13,13 @@ import pytest
 from gimli import heartbeat
 from gimli.errors import GimliError
 from gimli.journal import Journal
+from gimli.loop import Loop
 from gimli.monitor import config, events
 from gimli.monitor.cgroups import Cgroups
 from gimli.monitor.child import State
 from gimli.monitor.deaths import Records
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.kernel import Kernel
-from gimli.monitor.loop import Loop
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.requests import _refuse_snapshot
 from gimli.monitor.senders import Senders

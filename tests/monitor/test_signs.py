@@ -11,10 +11,10 @@ import tempfile
 import pytest
 
 from gimli import clock, heartbeat
+from gimli.loop import Loop
 from gimli.monitor import config, events
 from gimli.monitor.child import Child, State
 from gimli.monitor.descriptor_store import STORED_MAX, DescriptorStore
-from gimli.monitor.loop import Loop
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.signs import Signs
 

@@ -10,10 +10,10 @@ import click
 
 from gimli import paths
 from gimli.clock import parse_duration
-from gimli.monitor.config_file import parse_size
 from gimli.monitor.gap import format_size
 from gimli.store.pruning import prune, to_prune
 from gimli.store.quota import Limits
+from gimli.toml_file import parse_size
 from gimli.value import fields_of, replace
 
 if TYPE_CHECKING:

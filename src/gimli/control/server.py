@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Watcher(Protocol):
-        """The part of an event loop that a server needs; ``monitor.loop.Loop`` is one."""
+        """The part of an event loop that a server needs; ``loop.Loop`` is one."""
 
         def watch(self, fd: int, callback: Callable[[int], None], events: int = ...) -> None:
             """Call back when ``fd`` is ready."""
@@ -175,11 +175,9 @@ class Server:
         self.handle = handle
         self.path = path
         self._connections: set[Connection] = set()
-        if fd is None:
-            self._listener = listen(path, socket.SOCK_STREAM, mode=0o600)
-            self._listener.listen(16)
-        else:
-            self._listener = socket.socket(fileno=fd)
+        self._is_pausing = False
+        """No client is let in for a moment."""
+        self._listener = self._listen() if fd is None else socket.socket(fileno=fd)
         loop.watch(self._listener.fileno(), self._accept)
 
     def drop(self, connection: Connection, peer: socket.socket) -> None:
@@ -188,13 +186,36 @@ class Server:
         peer.close()
         self._connections.discard(connection)
 
+    def is_in_place(self) -> bool:
+        """There is something under its path."""
+        return os.path.lexists(self.path)
+
+    def renew(self) -> None:
+        """Listen anew under its path; the clients that it has go on.
+
+        Raises:
+            OSError: it cannot; all is as before.
+        """
+        made = self._listen()
+        self._stop_listening()
+        self._listener, self._is_pausing = made, False
+        self.loop.watch(made.fileno(), self._accept)
+
     def close(self) -> None:
         """Stop listening and remove the socket."""
         for connection in tuple(self._connections):
             connection.close()
+        self._stop_listening()
+        unlink_if_there(self.path)
+
+    def _listen(self) -> socket.socket:
+        made = listen(self.path, socket.SOCK_STREAM, mode=0o600)
+        made.listen(16)
+        return made
+
+    def _stop_listening(self) -> None:
         self.loop.forget(self._listener.fileno())
         self._listener.close()
-        unlink_if_there(self.path)
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know; all ``fd`` must be inherited."""
@@ -229,6 +250,7 @@ class Server:
         except OSError:
             # No descriptors left. The client stays in the queue, and would wake the loop without end.
             self.loop.forget(self._listener.fileno())
+            self._is_pausing = True
             self.loop.after(_ACCEPT_PAUSE_S, self._listen_again)
             return
         if len(self._connections) >= _CONNECTIONS_MAX:
@@ -237,7 +259,8 @@ class Server:
         self._add(socket.socket(fileno=fd))
 
     def _listen_again(self) -> None:
-        if self._listener.fileno() >= 0:
+        if self._is_pausing and self._listener.fileno() >= 0:
+            self._is_pausing = False
             self.loop.watch(self._listener.fileno(), self._accept)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from gimli.paths import checksum
+from gimli.paths import checksum, unlink_if_there
 from gimli.process import read_kernel_file
 
 _OPEN_GROUP = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -24,10 +24,26 @@ class Cgroups:
 
     Args:
         root: the directory above them; None where there are none.
+        path: the file that tells the next monitor of it.
     """
 
-    def __init__(self, root: str | None) -> None:
+    def __init__(self, root: str | None, path: str = "") -> None:
         self._root = root
+        self.path = path
+
+    def is_in_place(self) -> bool:
+        """The next monitor will find them."""
+        return self._root is None or os.path.exists(self.path)
+
+    def renew(self) -> None:
+        """Tell the next monitor of them.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._root is not None:
+            with open(self.path, "w") as file:
+                file.write(self._root)
 
     def open_group(self, service: str) -> int:
         """A descriptor of a service's group, to be born into; -1 where there is none."""
@@ -63,6 +79,15 @@ class Cgroups:
         # Processes of another pid namespace are shown as 0.
         return [pid for pid in found if pid > 0]
 
+    def kill(self, service: str) -> None:
+        """Kill all of a group in one step, so that nobody escapes it by forking (cgroup.kill, Linux 5.14)."""
+        if self._root is not None:
+            try:
+                with open(os.path.join(self._root, service, "cgroup.kill"), "wb", buffering=0) as file:
+                    file.write(b"1")
+            except OSError:
+                return  # no group, or an older kernel: who is found is killed one by one
+
     def remove(self, service: str) -> None:
         """Remove a group that is empty."""
         if self._root is not None:
@@ -72,6 +97,7 @@ class Cgroups:
         """Remove what is left of them."""
         if self._root is not None:
             _remove_tree(self._root)
+            unlink_if_there(self.path)
 
 
 def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
@@ -80,7 +106,7 @@ def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
     try:
         root = read_kernel_file(told_path).decode()
         if os.path.isdir(root):
-            return Cgroups(root)
+            return Cgroups(root, told_path)
     except OSError:
         pass
     own = own_group()
@@ -88,13 +114,13 @@ def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
         return Cgroups(None)
     # Two users, or two state directories, may each have an instance of the same name.
     root = os.path.join(own, f"gimli.{instance}.{checksum(instance_dir)}")
+    made = Cgroups(root, told_path)
     try:
         os.makedirs(root, exist_ok=True)
-        with open(told_path, "w") as file:
-            file.write(root)
+        made.renew()
     except OSError:
         return Cgroups(None)
-    return Cgroups(root)
+    return made
 
 
 def own_group() -> str | None:

@@ -9,15 +9,12 @@ expected. Loaded by the command line only; the monitor is handed what comes out.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
-import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gimli import process
+from gimli import process, toml_file
 from gimli.clock import parse_duration
 from gimli.errors import UsageError
 from gimli.monitor import config, signs_file
@@ -25,42 +22,30 @@ from gimli.monitor.environment_file import read_environment
 from gimli.monitor.identity import identify
 from gimli.monitor.limits import parse_limit
 from gimli.store.quota import Limits
+from gimli.toml_file import (
+    ConfigError,
+    Problem,
+    in_one_line,
+    meant,
+    number,
+    one_of,
+    parse_size,
+    problem_at,
+    shape,
+    switch,
+    text_of,
+    texts_of,
+)
 from gimli.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_SIZE = re.compile(r"(\d+)\s*(|B|kB|KB|MB|GB)")
-_UNIT_BYTES = {"": 1, "B": 1, "kB": 1000, "KB": 1000, "MB": 1000_000, "GB": 1000_000_000}
 _LOG_CAP_BYTES_MIN = 100_000
 _RATE_BYTES_MIN = 1000
 _REPORTS_BYTES_MIN = 1_000_000
 _JOURNAL_BYTES_MIN = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One error in a file."""
-
-    line: int
-    key: str
-    expected: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.key}: {self.expected}"
-
-
-class ConfigError(UsageError):
-    """A gimli.toml with errors; ``problems`` has them all, in the order of the file."""
-
-    def __init__(self, path: str, problems: list[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda problem: problem.line)
-        listed = "\n".join(map(str, self.problems))
-        count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
-        super().__init__(
-            f"{path}: {count}, nothing was started", why=listed, fix=f"then: gimli check -f {path}"
-        )
 
 
 def load(path: str, state_dir: str) -> tuple[config.Service, ...]:
@@ -79,15 +64,7 @@ def load_whole(path: str, state_dir: str) -> tuple[tuple[config.Service, ...], d
         UsageError: the file cannot be read.
         ConfigError: it is not what it should be.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read().decode()
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"there is no {path}", why="a configuration was expected there", fix="name one: gimli up -f FILE"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}", why=str(getattr(error, "strerror", None) or error)) from error
+    text = toml_file.read(path, usage="gimli up -f FILE")
     return parse_whole(text, path, state_dir)
 
 
@@ -102,16 +79,13 @@ def parse_whole(text: str, path: str, state_dir: str) -> tuple[tuple[config.Serv
     Raises:
         ConfigError: with every error of the text.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line (\d+)", str(error))
-        raise ConfigError(path, [Problem(int(line[1]) if line else 1, "syntax", str(error))]) from error
+    check = f"gimli check -f {path}"
+    document = toml_file.parse(text, path, check=check)
     reading = _Reading(text.splitlines(), os.path.dirname(os.path.abspath(path)), state_dir)
     services = reading.document(document)
     limits = reading.limits(document)
     if reading.problems:
-        raise ConfigError(path, reading.problems)
+        raise ConfigError(path, reading.problems, check)
     return services, limits
 
 
@@ -129,7 +103,7 @@ class _Reading:
             if name != "service" and name not in _LIMITS:
                 known = ["service", *_LIMITS]
                 self._problem(
-                    (name,), f"unknown table; services are written [service.NAME]{_meant(name, known)}"
+                    (name,), f"unknown table; services are written [service.NAME]{meant(name, known)}"
                 )
         tables = document.get("service", {})
         if not isinstance(tables, dict) or not tables:
@@ -144,17 +118,17 @@ class _Reading:
         for table, parsers in _LIMITS.items():
             written = document.get(table, {})
             if not isinstance(written, dict):
-                self._problem((table,), f"expected a table, got {_shape(written)}")
+                self._problem((table,), f"expected a table, got {shape(written)}")
                 continue
             for key, item in written.items():
                 if key not in parsers:
-                    self._problem((table, key), f"unknown key{_meant(key, list(parsers))}")
+                    self._problem((table, key), f"unknown key{meant(key, list(parsers))}")
                     continue
                 name, parser = parsers[key]
                 try:
                     found[name] = parser(item)
                 except UsageError as error:
-                    self._problem((table, key), "; ".join(filter(None, (error.what, error.why, error.fix))))
+                    self._problem((table, key), in_one_line(error))
         journal = {"journal_bytes": found.pop("journal_bytes")} if "journal_bytes" in found else {}
         return {**({"quota": Limits(**found)} if found else {}), **journal}
 
@@ -169,12 +143,12 @@ class _Reading:
         for key, written in table.items():
             parser = _PARSERS.get(key)
             if parser is None:
-                self._problem((*here, key), f"unknown key{_meant(key, list(_PARSERS))}")
+                self._problem((*here, key), f"unknown key{meant(key, list(_PARSERS))}")
                 continue
             try:
                 found[key] = parser(written, self._base)
             except UsageError as error:
-                self._problem((*here, key), _in_one_line(error))
+                self._problem((*here, key), in_one_line(error))
         if "command" not in table:
             self._problem(
                 (*here, "command"),
@@ -194,7 +168,7 @@ class _Reading:
             return identify(found.get("user"), found.get("group"))
         except UsageError as error:
             key = "group" if error.what.startswith("group") else "user"
-            self._problem((*here, key), "; ".join(filter(None, (error.what, error.why, error.fix))))
+            self._problem((*here, key), in_one_line(error))
             return None
 
     def _build(self, name: str, found: dict[str, Any]) -> config.Service | None:
@@ -208,7 +182,7 @@ class _Reading:
         try:
             signs = signs_file.build(found, intervals)
         except UsageError as error:
-            self._problem(("service", name), _in_one_line(error))
+            self._problem(("service", name), in_one_line(error))
             return None
         return config.Service(
             name=name,
@@ -232,41 +206,7 @@ class _Reading:
         )
 
     def _problem(self, keys: tuple[str, ...], expected: str) -> None:
-        self.problems.append(Problem(_line_of(self._lines, keys), ".".join(keys), expected))
-
-
-def _in_one_line(error: UsageError) -> str:
-    return "; ".join(part for part in (error.what, error.why, error.fix) if part)
-
-
-def _line_of(lines: list[str], keys: tuple[str, ...]) -> int:
-    """The line, from 1, where a key is written; the nearest table above it when it is missing.
-
-    tomllib keeps no positions. Finding the header and then the key covers how such files are written; a
-    dotted or inline form falls back to its table's line.
-    """
-    *table, key = keys
-    header_line = 0
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if text.startswith("["):
-            name = re.sub(r"[\s\"']", "", text.split("]")[0].strip("[ "))
-            if name == ".".join(keys):
-                return number
-            if name == ".".join(table):
-                header_line = number
-            elif header_line and not name.startswith(".".join(table) + "."):
-                break
-        elif (header_line or not table) and re.match(rf"[\"']?{re.escape(key)}[\"']?\s*=", text):
-            return number
-    return header_line or 1
-
-
-def _meant(written: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(written, known, n=1)
-    return (
-        f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join(known)}" if len(known) > 1 else ""
-    )
+        self.problems.append(problem_at(self._lines, keys, expected))
 
 
 def _command(written: Any, base: str) -> tuple[str, ...]:
@@ -276,27 +216,19 @@ def _command(written: Any, base: str) -> tuple[str, ...]:
             "expected a list of texts, got one text",
             fix=f'write {as_list}; for a shell\'s features: ["sh", "-c", "..."]',
         )
-    words = _texts(written)
+    words = texts_of(written)
     if not words or not words[0]:
         raise UsageError("expected at least the program's name")
     program = words[0]
     return (os.path.join(base, program) if os.sep in program else program, *words[1:])
 
 
-def _texts(written: Any) -> tuple[str, ...]:
-    if not isinstance(written, list) or not all(isinstance(item, str) for item in written):
-        raise UsageError(f"expected a list of texts, got {_shape(written)}")
-    if any("\0" in item for item in written):
-        raise UsageError("a text with a NUL cannot be an argument")
-    return tuple(written)
-
-
 def _environment(written: Any, _: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(written, dict):
-        raise UsageError(f'expected a table of texts, such as {{ PORT = "80" }}, got {_shape(written)}')
+        raise UsageError(f'expected a table of texts, such as {{ PORT = "80" }}, got {shape(written)}')
     for name, text in written.items():
         if not isinstance(text, str):
-            raise UsageError(f"{name}: expected a text, got {_shape(text)}", fix=f'write {name} = "{text}"')
+            raise UsageError(f"{name}: expected a text, got {shape(text)}", fix=f'write {name} = "{text}"')
         if not name or "=" in name or "\0" in name + text:
             raise UsageError(f"{name!r} cannot be the name of a variable")
     return tuple(written.items())
@@ -304,13 +236,13 @@ def _environment(written: Any, _: str) -> tuple[tuple[str, str], ...]:
 
 def _environment_files(written: Any, base: str) -> tuple[tuple[str, str], ...]:
     """The variables of all of them; of one that two files have, the later file's counts."""
-    paths = [os.path.join(base, path) for path in _texts(written)]
+    paths = [os.path.join(base, path) for path in texts_of(written)]
     return tuple(pair for path in paths for pair in read_environment(path))
 
 
 def _account(written: Any, _: str) -> str | int:
     if isinstance(written, bool) or not isinstance(written, (str, int)) or written == "":
-        raise UsageError(f"expected a name or a number, got {_shape(written)}")
+        raise UsageError(f"expected a name or a number, got {shape(written)}")
     return written
 
 
@@ -330,7 +262,7 @@ def parse_umask(written: Any, where: str = "umask") -> int:
 def _limits(written: Any, _: str) -> tuple[config.Limit, ...]:
     if not isinstance(written, dict):
         raise UsageError(
-            f'expected a table, such as {{ nofile = 1000, core = "unlimited" }}, got {_shape(written)}'
+            f'expected a table, such as {{ nofile = 1000, core = "unlimited" }}, got {shape(written)}'
         )
     limits = tuple(parse_limit(name, limit) for name, limit in written.items())
     if len({limit.name for limit in limits}) < len(limits):
@@ -345,7 +277,7 @@ def parse_stop_signal(written: Any, where: str = "stop_signal") -> int:
         UsageError: there is none of that name, or it is one that no program can take.
     """
     try:
-        signo = process.parse_signal(_text(written))
+        signo = process.parse_signal(text_of(written))
     except ValueError:
         raise UsageError(
             f"{written!r} is not a signal ({where})", fix='write its name: "TERM", "INT", "QUIT"'
@@ -360,22 +292,15 @@ def parse_stop_signal(written: Any, where: str = "stop_signal") -> int:
 
 
 def _directory(written: Any, base: str) -> str:
-    return os.path.join(base, os.path.expanduser(_text(written)))
+    return os.path.join(base, os.path.expanduser(text_of(written)))
 
 
 def _duration(key: str) -> Callable[[Any, str], float]:
-    return lambda written, _: parse_duration(_text(written), key)
+    return lambda written, _: parse_duration(text_of(written), key)
 
 
 def _restart(written: Any, _: str) -> config.Restart:
-    return config.Restart(_one_of(written, tuple(item.value for item in config.Restart)))
-
-
-def _one_of(written: Any, allowed: tuple[str, ...]) -> str:
-    if written not in allowed:
-        listed = ", ".join(f'"{item}"' for item in allowed)
-        raise UsageError(f"expected one of {listed}, got {written!r}")
-    return str(written)
+    return config.Restart(one_of(written, tuple(item.value for item in config.Restart)))
 
 
 def parse_backoff(written: Any, where: str) -> config.Backoff:
@@ -384,7 +309,7 @@ def parse_backoff(written: Any, where: str) -> config.Backoff:
     Raises:
         UsageError: it is not one.
     """
-    first_text, dots, limit_text = _text(written).partition("..")
+    first_text, dots, limit_text = text_of(written).partition("..")
     first_s = parse_duration(first_text, where)
     limit_s = parse_duration(limit_text, where) if dots else first_s
     if limit_s < first_s:
@@ -397,7 +322,7 @@ def parse_backoff(written: Any, where: str) -> config.Backoff:
 def _probe(written: Any, base: str) -> config.Target:
     if isinstance(written, list):
         return config.Target("command", command=_command(written, base))
-    return signs_file.parse_target(_text(written), "probe")
+    return signs_file.parse_target(text_of(written), "probe")
 
 
 def _access(written: Any, _: str) -> config.Access:
@@ -413,32 +338,15 @@ def _log(written: Any, base: str) -> config.Log:
         return config.Log(None if written == "inherit" else os.path.join(base, written))
     if not isinstance(written, dict):
         raise UsageError(
-            f'expected a file\'s name, "inherit" or {{ file = ..., rotate = ... }}, got {_shape(written)}'
+            f'expected a file\'s name, "inherit" or {{ file = ..., rotate = ... }}, got {shape(written)}'
         )
     if unknown := [key for key in written if key not in {"file", *_LOG_KEYS}]:
-        raise UsageError(f"unknown key {unknown[0]}{_meant(unknown[0], ['file', *_LOG_KEYS])}")
+        raise UsageError(f"unknown key {unknown[0]}{meant(unknown[0], ['file', *_LOG_KEYS])}")
     if "file" not in written:
         raise UsageError('file is missing: { file = "/var/log/web.log" }')
-    log = config.Log(os.path.join(base, _text(written["file"])))
+    log = config.Log(os.path.join(base, text_of(written["file"])))
     found = {_LOG_KEYS[key][0]: _LOG_KEYS[key][1](written[key], key) for key in _LOG_KEYS if key in written}
     return replace(log, **found)
-
-
-def parse_size(written: Any, where: str, least_bytes: int = 0) -> int:
-    """Bytes of a size such as ``100MB``.
-
-    Raises:
-        UsageError: it is not one, or too small.
-    """
-    match = _SIZE.fullmatch(_text(written).strip())
-    if not match:
-        raise UsageError(
-            f'"{written}" is not a size ({where})', fix="a size is a number with a unit: 500kB, 100MB, 1GB"
-        )
-    size_bytes = int(match[1]) * _UNIT_BYTES[match[2]]
-    if size_bytes < least_bytes:
-        raise UsageError(f'"{written}" is too small ({where})', why=f"at least {least_bytes // 1000}kB")
-    return size_bytes
 
 
 def _size(least_bytes: int) -> Callable[[Any, str], int]:
@@ -446,43 +354,10 @@ def _size(least_bytes: int) -> Callable[[Any, str], int]:
 
 
 def _rate(written: Any, where: str) -> int:
-    text = _text(written).strip()
+    text = text_of(written).strip()
     if not text.endswith("/s"):
         raise UsageError(f'"{written}" is not a rate ({where})', fix='a rate is a size per second: "1MB/s"')
     return parse_size(text.removesuffix("/s"), where, _RATE_BYTES_MIN)
-
-
-def _count(most: int) -> Callable[[Any, str], int]:
-    def parse(written: Any, where: str) -> int:
-        if isinstance(written, bool) or not isinstance(written, int) or not 0 <= written <= most:
-            raise UsageError(f"expected a number from 0 to {most} ({where}), got {_shape(written)}")
-        return written
-
-    return parse
-
-
-def _text(written: Any) -> str:
-    if not isinstance(written, str):
-        raise UsageError(f"expected a text in quotes, got {_shape(written)}")
-    return written
-
-
-def _switch(written: Any, _: str) -> bool:
-    if not isinstance(written, bool):
-        raise UsageError(f"expected true or false, got {_shape(written)}")
-    return written
-
-
-def _shape(written: Any) -> str:
-    names = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        str: "a text",
-        list: "a list",
-        dict: "a table",
-    }
-    return f"{names.get(type(written), type(written).__name__)} ({written!r})"
 
 
 _PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
@@ -499,14 +374,14 @@ _PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
     "watchdog_stop": _duration("watchdog_stop"),
     "kill_after": _duration("kill_after"),
     "stop_signal": lambda written, _: parse_stop_signal(written),
-    "forward_hup": _switch,
+    "forward_hup": switch,
     "restart": _restart,
     "backoff": lambda written, _: parse_backoff(written, "backoff"),
     "log": _log,
-    "preload": _switch,
-    "autostart": _switch,
-    "kill": lambda written, _: _one_of(written, ("tree", "main")),
-    "ready": lambda written, _: signs_file.parse_ready(_text(written), "ready"),
+    "preload": switch,
+    "autostart": switch,
+    "kill": lambda written, _: one_of(written, ("tree", "main")),
+    "ready": lambda written, _: signs_file.parse_ready(text_of(written), "ready"),
     "notify_access": _access,
     "probe": _probe,
     "probe_interval": _duration("probe_interval"),
@@ -514,16 +389,16 @@ _PARSERS: Mapping[str, Callable[[Any, str], Any]] = {
 }
 _LOG_KEYS: Mapping[str, tuple[str, Callable[[Any, str], Any]]] = {
     "rotate": ("cap_bytes", _size(_LOG_CAP_BYTES_MIN)),
-    "keep": ("keep", _count(999)),
+    "keep": ("keep", number(0, 999)),
     "rate": ("rate_bytes", _rate),
-    "fold": ("fold", _switch),
+    "fold": ("fold", switch),
     "floor": ("floor_bytes", _size(0)),
 }
 _LIMITS: Mapping[str, Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "reports": {
         "max_size": ("max_bytes", lambda written: parse_size(written, "max_size", _REPORTS_BYTES_MIN)),
-        "max_count": ("max_count", lambda written: _count(1_000_000)(written, "max_count")),
-        "max_age": ("max_age_s", lambda written: parse_duration(_text(written), "max_age")),
+        "max_count": ("max_count", lambda written: number(0, 1_000_000)(written, "max_count")),
+        "max_age": ("max_age_s", lambda written: parse_duration(text_of(written), "max_age")),
     },
     "journal": {
         "max_size": ("journal_bytes", lambda written: parse_size(written, "max_size", _JOURNAL_BYTES_MIN)),

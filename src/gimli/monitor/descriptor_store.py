@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
 
 STORED_MAX = 64
 """Descriptors that one service may leave."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from gimli.journal import Journal
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
     from gimli.store.quota import Limits
 
     class Listener(Protocol):

@@ -14,14 +14,14 @@ import errno
 import os
 import re
 
-from gimli.monitor.loop import READ, WRITE
+from gimli.loop import READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gimli.loop import Loop
     from gimli.monitor.config import Target
-    from gimli.monitor.loop import Loop
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9][0-9])(?:[ \r]|$)")
 _STATUS_LINE_BYTES_MAX = 1024

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
 
     OnMessage = Callable[[dict[str, Any]], None]
     OnEnd = Callable[[str], None]

@@ -13,7 +13,7 @@ from gimli import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
 
 
 def open_member(pid: int, leader: int) -> int | None:

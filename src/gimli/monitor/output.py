@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gimli.loop import Deadline
     from gimli.monitor.config import Log
-    from gimli.monitor.loop import Deadline
 
 _BYTES_AT_ONCE = 1_048_576
 """Then the other services have their turn; epoll comes back for the rest."""
@@ -135,6 +135,11 @@ class Output:
         self.drain()
         os.close(self.fd)
         self.fd = opened
+
+    def renew_mark(self) -> None:
+        """The spool has been made anew: a mark that fits it, where the next monitor looks for it."""
+        self._page = MarkPage(self._page.path, self._spool.seed)
+        self._mark(Phase.IDLE)
 
     def close(self) -> None:
         """Write what is held, close the file and the FIFO, and remove it."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
     from gimli.monitor.tracer import Tracer
     from gimli.monitor.watchdog import Beat, Late
 

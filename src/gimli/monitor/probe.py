@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from gimli.loop import Deadline, Loop
     from gimli.monitor.config import Target
-    from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.spawned import Spawned
 
     class Question(Protocol):

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gimli.monitor.loop import Loop
+    from gimli.loop import Loop
 
 _READ_BYTES = 4096
 

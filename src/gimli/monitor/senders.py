@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.journal import Journal
-    from gimli.monitor.loop import Loop
-    from gimli.monitor.signals import Received
+    from gimli.loop import Loop
     from gimli.process import ProcessId
+    from gimli.signals import Received
 
 _TOLD_BY_TRACE = frozenset(
     {Signals.SIGHUP, Signals.SIGINT, Signals.SIGQUIT, Signals.SIGTERM, Signals.SIGUSR2}

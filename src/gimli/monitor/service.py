@@ -18,6 +18,7 @@ from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.inquest import Inquest
 from gimli.monitor.instance import Instance
 from gimli.monitor.launch import launch, launch_command
+from gimli.monitor.leftovers import look_around
 from gimli.monitor.service_files import ServiceFiles
 from gimli.monitor.service_status import describe
 from gimli.monitor.signal_protocol import SignalProtocol
@@ -106,7 +107,7 @@ class Supervised:
         """Adopt the instance that a dead monitor left, if there is one.
 
         Args:
-            survey: of the processes that may be instances; None where every record is certain.
+            survey: of all processes; None where every record is certain, or nobody could look.
         """
         found = find_survivor(self._kernel, self.config.name, self.files.record_path, survey)
         recorded = found.record.process
@@ -115,22 +116,19 @@ class Supervised:
             case adoption.Adopt(process=living) if found.pidfd is not None:
                 if recorded != living:
                     self.files.record_running(living)
-                self._adopt(living, found.pidfd)
+                self._adopt(living, found.pidfd, found.record.leader)
             case adoption.Adopt(process=living):
                 self.tell("ended-unseen", pid=living.pid, why="it has ended this instant")
+                self._aftermath.begin_unseen(found.dead, survey)
             case adoption.Refuse(why=why):
                 self.handle(events.AdoptionRefused(why))
             case adoption.Start(because=because):
                 if recorded:
                     self.tell("ended-unseen", pid=recorded.pid, why=because)
-                if recorded and found.record.boot_id == self._kernel.boot_id:
-                    # What it left behind must not meet the next instance.
-                    dead = Spawned(recorded.pid, -1, -1, adopted=True)
-                    self._aftermath.begin(dead, None, is_orderly=False)
+                self._aftermath.begin_unseen(found.dead, survey)
 
-    def _adopt(self, found: ProcessId, pidfd: int) -> None:
+    def _adopt(self, found: ProcessId, pidfd: int, leader: int) -> None:
         grouped = self._kernel.is_grouped(self.config.name, found.pid)
-        leader = self._kernel.session_of(found.pid)
         self._vigil.begin(self._kernel.now_ns())
         self.files.take_nameless(found.pid)
         self.files.prepare_log()
@@ -143,7 +141,7 @@ class Supervised:
     def start(self) -> None:
         """It is wanted up. Where a copy may still run, that is looked at once more."""
         if self.is_uncertain:
-            self.find_survivor(self._kernel.survey(self._site.bell_path))
+            self.find_survivor(look_around(self._kernel, self._site.bell_path))
         if self._aftermath.is_unexplained:
             self.start_waits = True
         elif not self.is_uncertain:
@@ -196,6 +194,24 @@ class Supervised:
         self._aftermath.resume()
         self.look_at_page()
         self._watch()
+
+    def renew(self) -> None:
+        """Somebody has removed the runtime directory: make again what the next monitor has to find in it.
+
+        Page and FIFO have no name while this instance holds them. The next instance gets others, and the next
+        monitor finds those that this one holds.
+
+        Raises:
+            OSError: it cannot be told who runs.
+        """
+        if self.files.output:
+            self.files.output.renew_mark()
+        if self.files.is_recorded():
+            return
+        if self.is_uncertain:
+            self.files.record_doubt()
+        elif (spawned := self._instance.spawned) and (running := self._kernel.identify(spawned.pid)):
+            self.files.record_running(running, spawned.leader)
 
     def retire(self) -> None:
         """The configuration does not name it any more."""
@@ -315,14 +331,23 @@ class Supervised:
             is_ordered = self._autopsy.is_ordered(status.signo)
             self.handle(machine.judge_end(self.child, status, ordered=is_ordered))
             self._record_end()
-        elif self.start_waits:
+            return
+        self._record_end()
+        if self.start_waits:
             self.start_waits = False
             self.handle(events.StartWanted())
+        else:
+            self._on_change(self)
 
     def _record_end(self) -> None:
         """After the journal: a monitor that is killed in between leaves it to the next one to tell."""
         if self.pid is None:
             self.files.record_down()
+
+    @property
+    def is_clearing(self) -> bool:
+        """Its main process has ended, and what that has left behind has not."""
+        return self._aftermath.is_under_way
 
     def settle(self) -> None:
         """What the program says may be read before the news of its exec is: learn of that first."""
@@ -333,7 +358,8 @@ class Supervised:
         former_pidfd = self._instance.change_main(pid, pidfd)
         self.child = replace(self.child, pid=pid)
         if named := self._kernel.identify(pid):
-            self.files.record_running(named)
+            leader = self._instance.spawned.leader if self._instance.spawned else 0
+            self.files.record_running(named, leader)
         return former_pidfd
 
     def _released(self, pid: int) -> None:

@@ -91,9 +91,17 @@ class ServiceFiles:
         if self.output and (fd := kernel.reopen_nameless(pid, self.output.fifo_path)) is not None:
             self._switch_output(self.output, fd)
 
-    def record_running(self, found: ProcessId) -> None:
-        """This process is the service."""
-        self._site.kernel.write_running(self.record_path, found)
+    def record_running(self, found: ProcessId, leader: int = 0) -> None:
+        """This process is the service; ``leader``, of its session, was its main process before."""
+        self._site.kernel.write_running(self.record_path, found, leader)
+
+    def record_doubt(self) -> None:
+        """Nobody knows whether the service runs."""
+        self._site.kernel.write_doubt(self.record_path)
+
+    def is_recorded(self) -> bool:
+        """There is a run record, whatever it says."""
+        return self._site.kernel.read_record(self.record_path).kind != "missing"
 
     def record_down(self) -> None:
         """The service does not run."""

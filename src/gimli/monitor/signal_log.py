@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gimli.journal import Journal
-    from gimli.monitor.loop import Deadline, Loop
+    from gimli.loop import Deadline, Loop
     from gimli.monitor.senders import Senders
     from gimli.monitor.signal_folding import Line
-    from gimli.monitor.signals import Received
+    from gimli.signals import Received
 
 
 class SignalLog:

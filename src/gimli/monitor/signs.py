@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from gimli.loop import Deadline, Loop
     from gimli.monitor.child import Child
     from gimli.monitor.config import Intervals, Service, Target
-    from gimli.monitor.loop import Deadline, Loop
     from gimli.monitor.notify import Notice
     from gimli.monitor.notify_socket import Message
     from gimli.monitor.spawned import Spawned

@@ -7,10 +7,10 @@ from gimli.value import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gimli.journal import Journal
+    from gimli.loop import Loop
     from gimli.monitor.deaths import Records
     from gimli.monitor.evidence import Evidence
     from gimli.monitor.kernel import Kernel
-    from gimli.monitor.loop import Loop
     from gimli.monitor.notify_socket import NotifySocket
     from gimli.monitor.senders import Senders
 

@@ -105,9 +105,14 @@ def environment(service: Service, around: Surroundings, base: dict[str, str]) ->
     if around.library and service.preload:
         # The loader splits at colons and spaces; the command line refuses an install path that has one.
         made["LD_PRELOAD"] = ":".join(filter(None, (around.library, made.get("LD_PRELOAD"))))
-    for name in around.given.own_pid:
+    for name in _own_pid(around):
         made.pop(name, None)
     return made
+
+
+def _own_pid(around: Surroundings) -> tuple[str, ...]:
+    """Variables that the child fills in. With them the main process is told from what it forks."""
+    return (*around.given.own_pid, *((heartbeat.ENV_SERVICE_PID,) if around.page_fd >= 0 else ()))
 
 
 def load_spawner() -> Spawner:
@@ -168,7 +173,7 @@ class Spawner:
                 service,
                 descriptors,
                 environment(service, around, self._base),
-                own_pid=around.given.own_pid,
+                own_pid=_own_pid(around),
                 own_page=heartbeat.ENV_PAGE_FD if around.page_fd >= 0 else "",
                 output_path=around.output_path,
                 boot_id=place.boot_id if place else "",

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gimli.monitor.loop import Deadline, Loop
+    from gimli.loop import Deadline, Loop
 
 
 class Timers:

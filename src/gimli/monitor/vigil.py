@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gimli.loop import Deadline
     from gimli.monitor.config import Intervals
-    from gimli.monitor.loop import Deadline
     from gimli.monitor.site import Site
     from gimli.monitor.spawned import Spawned
 

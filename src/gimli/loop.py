@@ -1,4 +1,4 @@
-"""The monitor's event loop: file descriptors that are ready, and deadlines that have come.
+"""An event loop without ticks: file descriptors that are ready, and deadlines that have come.
 
 It sleeps until one of the two; there is no tick. A callback must not block and must not raise: whatever it
 raises ends the monitor, which is never what an operator wants.

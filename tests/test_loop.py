@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gimli import clock
-from gimli.monitor.loop import READ, WRITE, Loop
+from gimli.loop import READ, WRITE, Loop
 
 
 @pytest.fixture
