@@ -9,6 +9,7 @@ It knows services and their site; signals, sockets and the takeover itself are t
 
 from __future__ import annotations
 
+import json
 import os
 
 from gimli.monitor import config, events
@@ -120,8 +121,9 @@ class Supervision:
             wanted: names of the services in its configuration; of the others, theirs is handed on.
         """
         return {
+            # Each a document of its own: as objects, all of them at once would be 10 MB of a thousand.
             "services": [
-                service.pack() | ({} if name in wanted else {"config": plain(service.config)})
+                json.dumps(service.pack() | ({} if name in wanted else {"config": plain(service.config)}))
                 for name, service in self.services.items()
             ],
             "is_ending": self.is_ending,
@@ -147,7 +149,8 @@ class Supervision:
         self.is_ending = packed["is_ending"]
         self._is_hasty = packed["is_hasty"]
         wanted = {made.name: made for made in self._told.services}
-        for item in packed["services"]:
+        for document in packed["services"]:
+            item = json.loads(document)
             made = wanted.pop(item["name"], None) or config.unpack_service(item["config"])
             self._add(made, item)
         self._added = list(wanted)
