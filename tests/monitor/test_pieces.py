@@ -13,6 +13,7 @@ import socket
 import tempfile
 from itertools import pairwise
 
+from gimli.monitor.loop import Loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from gimli import process
 from gimli.control import protocol
 from gimli.control.server import Server
 from gimli.monitor.helper import Helper, Messages
-from gimli.monitor.loop import Loop
 
 messages = st.lists(
     st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=3),
