@@ -122,7 +122,7 @@ class Receiver:
         self.held = {}
         self.ask_again()
         self._doubtful, self._for_kernel, self._refresh_at_s = None, [], None
-        return self._later([(b"", message) for message in reversed(held)], self._taken_over)
+        return self._later(((b"", message) for message in reversed(held)), self._taken_over)
 
     # Datagrams.
 
@@ -142,7 +142,9 @@ class Receiver:
         if not self.has_begun:
             raise Refused("not-joined", f"number {number} of a stream that has not begun")
         self._unacknowledged += 1
-        if self._acknowledge_at_s is None:
+        if self._unacknowledged >= _ACK_EVERY:
+            self._acknowledge_at_s = now_s
+        elif self._acknowledge_at_s is None:
             self._acknowledge_at_s = now_s + ACK_S
         if number <= self._applied or number in self._early:
             raise Refused("duplicate", f"number {number} once more")
@@ -164,8 +166,7 @@ class Receiver:
 
     def acknowledgement(self, now_s: float) -> tuple[int, bytes] | None:
         """Number and payload of an ACK, if one is due."""
-        at_s = self._acknowledge_at_s
-        if at_s is None or (now_s < at_s and self._unacknowledged < _ACK_EVERY):
+        if self._acknowledge_at_s is None or now_s < self._acknowledge_at_s:
             return None
         self._unacknowledged, self._acknowledge_at_s = 0, None
         return self.position()
@@ -260,11 +261,11 @@ class Receiver:
                 message = ctmessage.as_change(message, Change.WHOLE)
             self.held[key] = message
             if self._in_kernel:
-                message = ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(message, HOLD_S))
+                message = _insertion(message)
         elif change == Change.UPDATED:
-            self.held[key] = self._merger.merged(held, message)
+            self.held[key] = merged = self._merger.merged(held, message)
             if self._in_kernel:
-                message = ctinsertion.with_timeout_of_at_least(message, HOLD_S)
+                message = _update(merged)
         elif held == message:
             return
         else:
@@ -272,7 +273,7 @@ class Receiver:
             self.held[key] = message
             if self._in_kernel:
                 out.append(ctmessage.deletion_of(held))
-                message = ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(message, HOLD_S))
+                message = _insertion(message)
         if self._in_kernel:
             out.append(message)
 
@@ -322,5 +323,17 @@ class Receiver:
         held = self.held.get(key)
         if held is None:
             return None
-        # All of it: the kernel may have dropped it under pressure, and then it is made anew (second_try).
-        return ctinsertion.with_timeout_of_at_least(ctmessage.as_change(held, Change.UPDATED), HOLD_S)
+        return _update(held)
+
+
+def _insertion(held: bytes) -> bytes:
+    return ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(held, HOLD_S))
+
+
+def _update(held: bytes) -> bytes:
+    """The update that makes an entry what is held.
+
+    It says everything: the kernel may have dropped the entry under pressure, or may refuse to make this one
+    of it, and it is made anew then (second_try).
+    """
+    return ctinsertion.with_timeout_of_at_least(ctmessage.as_change(held, Change.UPDATED), HOLD_S)
