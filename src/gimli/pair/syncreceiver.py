@@ -266,8 +266,9 @@ class Receiver:
             self.held[key] = merged = self._merger.merged(held, message)
             if self._in_kernel:
                 message = _update(merged)
-        elif held == message:
-            return
+        elif ctmessage.is_same(held, message):
+            self.held[key] = message
+            return  # the time that it has left is not worth a write: it is refreshed anyway
         else:
             # Another connection with the same addresses and ports, or one of which much was missed.
             self.held[key] = message
