@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import beats
 import crashes
 import hangs
+import leases
 import output
 import pauses
 import services
@@ -34,6 +35,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "services": services.measure,
     "output": output.measure,
     "takeovers": takeovers.measure,
+    "leases": leases.measure,
     "sync": sync.measure,
 }
 
@@ -54,7 +56,7 @@ def main() -> int:
     print(f"{machine}\nbefore: {loads['before']}; after: {loads['after']}\n\n{table(figures)}")
     if arguments.json:
         document = {
-            "schema": 1,
+            "schema": 2,
             "machine": asdict(machine),
             "load": loads,
             "figures": [figure.to_json() for figure in figures],

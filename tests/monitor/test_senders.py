@@ -21,7 +21,7 @@ from gimli.journal import Journal
 from gimli.loop import Loop
 from gimli.monitor import trace
 from gimli.monitor.senders import Senders
-from gimli.monitor.signals import Received
+from gimli.signals import Received
 
 pytestmark = pytest.mark.real
 

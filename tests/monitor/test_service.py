@@ -14,7 +14,7 @@ from gimli import heartbeat
 from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.loop import Loop
-from gimli.monitor import actions, config, events
+from gimli.monitor import config, events
 from gimli.monitor.cgroups import Cgroups
 from gimli.monitor.child import State
 from gimli.monitor.deaths import Records
@@ -23,7 +23,8 @@ from gimli.monitor.kernel import Kernel
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.requests import _refuse_snapshot
 from gimli.monitor.senders import Senders
-from gimli.monitor.service import Site, Supervised
+from gimli.monitor.service import Supervised
+from gimli.monitor.site import Site
 from gimli.monitor.spawn import load_spawner, raise_descriptor_limit
 from gimli.monitor.spool import Spool
 
@@ -90,7 +91,7 @@ def test_a_program_runs_and_ends(hold):
     held.until(State.RUNNING)
     held.until(State.DOWN)
     assert held.service.child.last_status.code == 3
-    assert held.service.output.file.tail() == ["said"]
+    assert held.service.files.output.file.tail() == ["said"]
     assert held.service.status().pid is None
 
 
@@ -145,7 +146,7 @@ def test_a_program_of_another_user_that_cannot_be_signalled_is_said(hold, monkey
         held.service.handle(events.StopExpired())
     told = [entry["signal"] for entry in held.journal.recent("app") if entry["event"] == "not-sent"]
     assert told == ["SIGTERM", "SIGKILL"]
-    held.service.send_signal(signal.SIGKILL)
+    held.service.signaller.send(signal.SIGKILL, "the test asks")
     held.until(State.DOWN)
 
 
@@ -159,10 +160,10 @@ def test_a_state_that_changes_while_the_last_one_is_told_is_told_too(hold):
     def go_on(entry: dict) -> None:
         if entry["event"] == "heartbeat":
             said.append(entry["state"])
-            _say(held.service.page.fd, heartbeat.RUNNING)
+            _say(held.service.files.page.fd, heartbeat.RUNNING)
 
     held.journal.subscribers.append(go_on)
-    _say(held.service.page.fd, heartbeat.STARTING)
+    _say(held.service.files.page.fd, heartbeat.STARTING)
     held.service.look_at_page()
     assert held.service.child.state is State.STARTING
     held.until(State.RUNNING)
@@ -203,7 +204,7 @@ def test_a_start_that_fails_waits_for_its_backoff_and_is_tried_once(hold, monkey
         patch.setattr(held.service._kernel, "spawn", refuse)
         held.service.handle(events.StartWanted())
         assert held.service.child.state is State.BACKOFF
-        held.service._expired(actions.Timer.RESTART)
+        held.service.handle(events.RestartDue())
     assert len(tries) == 2, "the first start, and one after its wait"
     assert held.service.child.failures == 2
     held.service.handle(events.StartWanted())

@@ -9,8 +9,8 @@ from gimli.monitor.deaths import Death
 from simulation.files import File
 
 if TYPE_CHECKING:
-    from gimli.monitor.signals import Received
     from gimli.monitor.watchdog import Late
+    from gimli.signals import Received
     from simulation.computer import MonitorProcess
     from simulation.journal import VirtualJournal
 

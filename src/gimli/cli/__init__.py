@@ -33,6 +33,7 @@ COMMANDS = {
     "upgrade": "Replace monitors in place; their services go on.",
     "prune": "Remove reports that are too old, too many or too large.",
     "check": "Check a gimli.toml.",
+    "pair": "Share an address and its connections with another host.",
     "lab": "Replay incidents, and find their causes.",
     "demo": "See three programs go down, and why.",
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 REQUEST_BYTES_MAX = 65_536
 CALLS = frozenset(
-    {"ps", "start", "stop", "restart", "signal", "logs", "events", "snapshot", "shutdown", "upgrade"}
+    {"ps", "start", "stop", "restart", "signal", "logs", "events", "snapshot", "shutdown", "upgrade", "pair"}
 )
 
 

@@ -1,4 +1,4 @@
-"""What does the machine order? Frozen, without behaviour; ``monitor.service`` carries them out."""
+"""What does the machine order? Frozen, without behaviour; ``monitor.service`` has them carried out."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ class Requests:
             self._follow_events(connection, connection.pending["service"])
         elif follow == "logs":
             service = self._monitor.services.get(connection.pending["service"])
-            if service is not None and service.output is not None:
-                self._follow_output(connection, service.output)
+            if service is not None and service.files.output is not None:
+                self._follow_output(connection, service.files.output)
         else:
             self._waiting.append((connection, Awaited(**connection.pending)))
 
@@ -183,7 +183,7 @@ class Requests:
                 why=f"it is {service.child.state.value}",
                 fix="see: gimli ps",
             )
-        service.send_signal(signo)
+        service.signaller.send(signo, "the operator asked")
         return {"pid": service.pid}
 
     def _snapshot(self, request: dict[str, Any], connection: Connection) -> Answer:
@@ -197,22 +197,24 @@ class Requests:
     def _logs(self, request: dict[str, Any], connection: Connection) -> Answer:
         service = self._service(request)
         count = protocol.number_argument(request, "lines", 20)
-        if service.output is None or service.output.file.path is None:
+        if service.files.output is None or service.files.output.file.path is None:
             raise GimliError(
                 f"{service.config.name} has no log",
                 why="its output is inherited (log = inherit)",
                 fix="start it with --log FILE",
             )
-        service.output.flush()
+        service.files.output.flush()
         try:
-            lines = last_lines(service.output.file.path, count)
+            lines = last_lines(service.files.output.file.path, count)
         except OSError as error:
-            raise GimliError(f"cannot read {service.output.file.path}", why=error.strerror or "") from error
+            raise GimliError(
+                f"cannot read {service.files.output.file.path}", why=error.strerror or ""
+            ) from error
         text = b"".join(lines).decode(errors="replace")
         if not request.get("follow"):
             return {"text": text}
         connection.pending = {"follow": "logs", "service": service.config.name}
-        self._follow_output(connection, service.output, text)
+        self._follow_output(connection, service.files.output, text)
         return None
 
     def _follow_output(self, connection: Connection, output: Output, text: str | None = None) -> None:
@@ -268,7 +270,8 @@ def _is_up(service: Supervised) -> Answer:
 def _is_down(service: Supervised) -> Answer:
     if service.child.wish is not Wish.DOWN:
         raise GimliError(f"{service.config.name} does not stay down", why="it was asked to start meanwhile")
-    return {} if service.child.state in {State.DOWN, State.FAILED} else None
+    is_down = service.child.state in {State.DOWN, State.FAILED} and not service.is_clearing
+    return {} if is_down else None
 
 
 def _snapshot_outcome(service: Supervised, id_before: str | None) -> Answer:
@@ -286,9 +289,10 @@ def _refuse_snapshot(service: Supervised) -> None:
     Raises:
         GimliError: it does not run, or one is under way.
     """
-    if service.child.state not in WATCHED or not service.child.pid:  # no pid: its exec is not decided yet
+    is_ended = service.pid is None and service.is_clearing
+    if service.child.state not in WATCHED or not service.child.pid or is_ended:  # no pid: no exec yet
         raise GimliError(
             f"cannot take a snapshot of {service.config.name}",
-            why=f"it is {service.child.state.value}",
+            why="it has ended" if is_ended else f"it is {service.child.state.value}",
             fix="see: gimli ps",
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gimli.loop import Deadline, Loop
     from gimli.monitor.senders import Senders
     from gimli.monitor.signal_folding import Line
-    from gimli.monitor.signals import Received
+    from gimli.signals import Received
 
 
 class SignalLog:

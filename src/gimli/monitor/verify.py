@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SCHEMAS = frozenset({1})
+SCHEMAS = frozenset({2})
 _TOP = ("started", "takeovers", "wished_again", "handed_ns", "lock_fd", "bell_fd", "descriptors")
 
 
@@ -55,9 +55,9 @@ def check_state(state: dict[str, Any]) -> None:
     for item in state["supervision"]["services"]:
         policy = policies.get(item["name"]) or config.unpack_service(item["config"]).policy
         packing.unpack_child(item["child"], policy)
-        packing.unpack_memory(item["memory"])
-        packing.unpack_spawned(item["spawned"])
-        config.Log(**item["log"])
+        packing.unpack_memory(item["vigil"]["memory"])
+        packing.unpack_spawned(item["instance"]["spawned"])
+        config.Log(**item["files"]["log"])
         for timer in item["timers"]:
             Timer(timer)
     for item in (*state["evidence"]["captures"], *state["evidence"]["analyses"]):

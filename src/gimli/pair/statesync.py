@@ -124,6 +124,11 @@ class StateSync:
         return self._sender.is_joined
 
     @property
+    def is_taking_over(self) -> bool:
+        """Whether connections that were held are on their way into this kernel."""
+        return self._taken_over is not None
+
+    @property
     def has_settled(self) -> bool:
         """Whether an owner's replica has acknowledged all that this kernel has told."""
         return self._sender.has_settled
@@ -143,6 +148,12 @@ class StateSync:
         self._taken_over = self._receiver.take_over()
         out = [Listen(wanted=True), *self._reign_above(self.reign), *self._beat(now_s)]
         return self._noticed([*out, Tell("sync-owner", {"epoch": self.reign.epoch, "connections": held})])
+
+    def anticipate(self) -> list[Action]:
+        """An address of the owner's comes here before the ownership does: its connections are to be there."""
+        if not self.is_owner and self._taken_over is None:
+            self._taken_over = self._receiver.copies()
+        return []
 
     def follow(self, now_s: float) -> list[Action]:
         """Become a replica."""
@@ -215,12 +226,14 @@ class StateSync:
     def due(self, now_s: float) -> list[Action]:
         """Do what is due."""
         out: list[Action] = []
+        if self._taken_over is not None:
+            messages = list(islice(self._taken_over, _MESSAGES_AT_ONCE))
+            if messages:
+                out.append(Apply(messages))
+            if len(messages) < _MESSAGES_AT_ONCE:
+                self._taken_over = None
         if self.is_owner:
             out += map(Send, self._sender.due(now_s))
-            if self._taken_over and (messages := list(islice(self._taken_over, _MESSAGES_AT_ONCE))):
-                out.append(Apply(messages))
-            else:
-                self._taken_over = None
         else:
             if messages := self._receiver.due(now_s):
                 out.append(Apply(messages))
@@ -235,7 +248,7 @@ class StateSync:
 
     def next_due_s(self) -> float:
         """When :meth:`due` is to be called."""
-        if self._taken_over:
+        if self._taken_over is not None:
             return 0.0
         other = self._sender.next_due_s() if self.is_owner else self._receiver.next_due_s()
         return self._beat_at_s if other is None else min(self._beat_at_s, other)

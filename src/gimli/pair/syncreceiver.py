@@ -81,6 +81,8 @@ class Receiver:
         self._doubtful: dict[bytes, bytes] | None = None
         self._is_doubt_complete = False
         self._for_kernel: list[Iterator[bytes]] = []
+        self._copied: dict[bytes, bytes] = {}
+        """What is held and, as it is, in the kernel too."""
         self._refresh_at_s: float | None = None
 
     # Wishes and roles.
@@ -118,11 +120,17 @@ class Receiver:
         Returns:
             Messages for the kernel, newest first: those are the likeliest to live.
         """
-        held = list(self.held.values())
+        copied, self._copied = self._copied, {}
+        held = [(key, message) for key, message in self.held.items() if copied.get(key) is not message]
         self.held = {}
         self.ask_again()
         self._doubtful, self._for_kernel, self._refresh_at_s = None, [], None
-        return self._later(((b"", message) for message in reversed(held)), self._taken_over)
+        return self._later(reversed(held), self._taken_over)
+
+    def copies(self) -> Iterator[bytes]:
+        """Messages that put what is held into the kernel as well; newest first."""
+        if not self._in_kernel:
+            yield from self._later(reversed(list(self.held.items())), self._copy)
 
     # Datagrams.
 
@@ -253,6 +261,8 @@ class Receiver:
             if held is None:
                 return
             del self.held[key]
+            if self._copied.pop(key, None) is not None:
+                out.append(message)
         elif held is None:
             if len(self.held) >= HELD_MAX:
                 self._refused["full"] += 1
@@ -311,6 +321,10 @@ class Receiver:
         # It is there, and its packets may have changed it already: nothing but the time is to be put right.
         left_s = ctmessage.timeout_s(message)
         return ctmessage.touch(message, left_s) if left_s < HOLD_S else None
+
+    def _copy(self, key: bytes, message: bytes) -> bytes | None:
+        self._copied[key] = message
+        return self._taken_over(key, message)
 
     def _deletion(self, key: bytes, message: bytes) -> bytes | None:
         return None if key in self.held else ctmessage.deletion_of(message)

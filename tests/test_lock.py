@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
+from gimli import lock
 from gimli.errors import AlreadyRunning
-from gimli.monitor import lock
-from gimli.monitor.lock import hold_instance
+from gimli.lock import hold_instance
 
 
 @pytest.fixture
@@ -20,25 +20,25 @@ def path(tmp_path):
 
 
 def test_it_is_held_and_names_the_holder(path):
-    fd, before = hold_instance(path, "up")
+    fd, before = hold_instance(path, "a monitor for 'up'", "see: gimli ps")
     assert before is None
     with pytest.raises(AlreadyRunning, match=r"a monitor for 'up' runs already") as caught:
-        hold_instance(path, "up")
+        hold_instance(path, "a monitor for 'up'", "see: gimli ps")
     assert str(os.getpid()) in caught.value.why
     os.close(fd)
 
 
 def test_a_monitor_that_was_killed_is_named(path):
-    os.close(hold_instance(path, "up")[0])
-    fd, before = hold_instance(path, "up")
+    os.close(hold_instance(path, "a monitor for 'up'", "see: gimli ps")[0])
+    fd, before = hold_instance(path, "a monitor for 'up'", "see: gimli ps")
     assert before == os.getpid()
     os.close(fd)
 
 
 def test_a_lock_on_a_file_that_was_taken_away_holds_nobody_off(path):
-    first, _ = hold_instance(path, "up")
+    first, _ = hold_instance(path, "a monitor for 'up'", "see: gimli ps")
     os.unlink(path)
-    second, _ = hold_instance(path, "up")
+    second, _ = hold_instance(path, "a monitor for 'up'", "see: gimli ps")
     for fd in (first, second):
         os.close(fd)
 
@@ -56,7 +56,7 @@ def test_a_child_of_a_dead_monitor_is_waited_for(path):
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()
-        fd, _ = hold_instance(path, "up")
+        fd, _ = hold_instance(path, "a monitor for 'up'", "see: gimli ps")
     os.close(fd)
 
 
@@ -67,4 +67,4 @@ def test_one_that_keeps_the_lock_is_not_waited_for_without_end(path, monkeypatch
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(AlreadyRunning):
-            hold_instance(path, "up")
+            hold_instance(path, "a monitor for 'up'", "see: gimli ps")

@@ -1,4 +1,4 @@
-"""Which signals does the monitor receive, and from whom?
+"""Which signals does a daemon of ours receive, and from whom?
 
 All are blocked and read from a signalfd, so that none interrupts anything and each comes with its
 sender. Python has no signalfd of its own; the C library's is called directly.
@@ -13,7 +13,7 @@ import struct
 
 from gimli.value import value
 
-HANDLED = (
+HANDLED: tuple[int, ...] = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -41,14 +41,14 @@ class Received:
 
 
 class SignalReader:
-    """Blocks the monitor's signals and reads them from ``fd``."""
+    """Blocks signals and reads them from ``fd``."""
 
-    def __init__(self) -> None:
-        self.previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    def __init__(self, handled: tuple[int, ...] = HANDLED) -> None:
+        self.previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         libc = ctypes.CDLL(None, use_errno=True)
         mask = ctypes.create_string_buffer(_SIGSET_BYTES)
         libc.sigemptyset(mask)
-        for signo in HANDLED:
+        for signo in handled:
             libc.sigaddset(mask, int(signo))
         self.fd: int = libc.signalfd(-1, mask, _SFD_NONBLOCK_CLOEXEC)
         if self.fd < 0:

@@ -1,0 +1,242 @@
+"""How do connections travel between this kernel and the peer? The kernel's side of ``statesync``.
+
+    owner:    events, dump --> intake --> StateSync --> datagrams
+    replica:  datagrams --> StateSync --> writer
+
+The kernel is never kept waiting: its events are read as they come, and what the peer does not take piles up
+in StateSync, by connection and bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from gimli import clock
+from gimli.errors import GimliError
+from gimli.pair import syncactions
+from gimli.pair.conntrack import Dump, Events, Writer, enable_events
+from gimli.pair.ctfilter import Exemption, Filter
+from gimli.pair.ctintake import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from gimli.loop import Deadline, Loop
+    from gimli.pair.config import Sync
+    from gimli.pair.statesync import StateSync
+    from gimli.pair.syncactions import Action
+
+_DATAGRAM_BYTES = 65_536
+_DATAGRAMS_AT_ONCE = 64
+_BATCHES_AT_ONCE = 16
+_BUFFER_BYTES = 16 << 20
+_SO_RCVBUFFORCE = 33
+
+
+class SyncRefused(GimliError):
+    """The sync link cannot be used."""
+
+
+class Replication:
+    """The connections of this kernel, to or from the peer.
+
+    Args:
+        config: the link.
+        sync: the machine.
+        loop: that calls back.
+        received: called with each datagram of the peer.
+        due: called when the machine has a deadline.
+        ordered: called with what the machine ordered on what the kernel told.
+        own: this host's own addresses, packed, whose connections stay.
+
+    Raises:
+        SyncRefused: the link cannot be opened.
+        ConntrackRefused: the kernel does not tell of its connections.
+    """
+
+    def __init__(
+        self,
+        config: Sync,
+        sync: StateSync,
+        loop: Loop,
+        received: Callable[[bytes], None],
+        due: Callable[[], None],
+        ordered: Callable[[list[Action]], None],
+        own: Collection[bytes],
+    ) -> None:
+        self._sync = sync
+        self._loop = loop
+        self._received = received
+        self._due = due
+        self._ordered = ordered
+        self._peer = (str(config.peer), config.port)
+        self._deadline: Deadline | None = None
+        self.filter = Filter(own, [Exemption(network=ip_network(text)) for text in config.ignore])
+        self._intake = Intake(self.filter)
+        enable_events()
+        self.writer = Writer()
+        self.unsent = 0
+        self._events: Events | None = None
+        self._dump: Dump | None = None
+        self._begin_dump: Deadline | None = None
+        self._socket = _open(config)
+        loop.watch(self._socket.fileno(), self._readable)
+
+    def carry_out(self, action: Action) -> None:
+        """An order of the machine that is no journal line."""
+        match action:
+            case syncactions.Send(datagram):
+                self._send(datagram)
+            case syncactions.Apply(messages):
+                self.writer.write(messages)
+            case syncactions.Listen(wanted):
+                self._stop_listening()
+                if wanted:
+                    self._events = Events()
+                    self._loop.watch(self._events.fileno(), self._happened)
+            case syncactions.Dump():
+                self._close_dump()
+                if self._begin_dump is None:
+                    # Later, for one order may follow another at once, and each beginning takes the kernel
+                    # 9 ms: it walks through all of its 262,144 buckets for the first entry.
+                    self._begin_dump = self._loop.after(0.0, self._open_dump)
+            case _:
+                raise AssertionError(f"{action} is for somebody else")
+
+    def settle(self) -> None:
+        """After orders: wake when the machine has something to do."""
+        due_ns = round(self._sync.next_due_s() * clock.NANOSECONDS)
+        if self._deadline is None or self._deadline.callback is None or due_ns < self._deadline.at_ns:
+            if self._deadline:
+                self._deadline.cancel()
+            self._deadline = self._loop.at(due_ns, self._wake)
+
+    def close(self) -> None:
+        """Let go of the link and of the kernel."""
+        if self._deadline:
+            self._deadline.cancel()
+        if self._begin_dump:
+            self._begin_dump.cancel()
+        self._close_dump()
+        self._stop_listening()
+        self._loop.forget(self._socket.fileno())
+        self._socket.close()
+        self.writer.close()
+
+    def _wake(self) -> None:
+        self._deadline = None
+        self._due()
+
+    def _readable(self, _: int) -> None:
+        for _round in range(_DATAGRAMS_AT_ONCE):
+            try:
+                datagram, sender = self._socket.recvfrom(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                return  # what came back of something we sent: nobody listens there yet
+            if sender[0] == self._peer[0]:
+                self._received(datagram)
+
+    def _happened(self, _: int) -> None:
+        assert self._events is not None
+        for _round in range(_BATCHES_AT_ONCE):
+            batch = self._events.drain()
+            if batch.lost:
+                self._ordered(self._sync.events_lost(_now_s()))
+            self._sync.put(self._intake.take(batch.messages), _now_s())
+            if not batch.messages:
+                break
+        self._due()
+
+    def _dumped(self, _: int) -> None:
+        assert self._dump is not None
+        if not self._sync.wants_dump:
+            # The peer is slower than the kernel, which waits; we look again when the peer has taken some.
+            self._loop.forget(self._dump.fileno())
+            self._loop.after(0.01, self._dump_again)
+            return
+        self._sync.put_dumped(self._intake.take(self._dump.drain()), _now_s())
+        if self._dump.done:
+            self._close_dump()
+            self._ordered(self._sync.dump_done(_now_s()))
+        self._due()
+
+    def _dump_again(self) -> None:
+        if self._dump is not None:
+            self._loop.watch(self._dump.fileno(), self._dumped)
+
+    def _stop_listening(self) -> None:
+        if self._events is not None:
+            self._loop.forget(self._events.fileno())
+            self._events.close()
+            self._events = None
+
+    def _open_dump(self) -> None:
+        self._begin_dump = None
+        self._dump = Dump()
+        self._loop.watch(self._dump.fileno(), self._dumped)
+
+    def _close_dump(self) -> None:
+        if self._dump is not None:
+            self._loop.forget(self._dump.fileno())
+            self._dump.close()
+            self._dump = None
+
+    def _send(self, datagram: bytes) -> None:
+        try:
+            self._socket.sendto(datagram, self._peer)
+        except OSError as error:
+            # The link is down, or full: what counts is sent again.
+            self.unsent += error.errno != errno.ECONNREFUSED
+
+
+def _open(config: Sync) -> socket.socket:
+    family = socket.AF_INET if config.peer.version == 4 else socket.AF_INET6
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, config.interface.encode())
+        for option in (socket.SO_SNDBUF, _SO_RCVBUFFORCE):
+            made.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        made.bind(("", config.port))
+    except OSError as error:
+        made.close()
+        raise SyncRefused(
+            f"cannot listen on port {config.port} of {config.interface}",
+            why=str(error.strerror),
+            fix="it takes root; see: ip link, and that no other program has the port: ss -ulpn",
+        ) from error
+    return made
+
+
+def load_epoch(path: str) -> int:
+    """The highest epoch that this host has seen before; 0 where nothing tells."""
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read(32).strip()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return int(text) if text.isdigit() and len(text) < 20 else 0
+
+
+def save_epoch(path: str, epoch: int) -> None:
+    """Remember an epoch. A disk that refuses is no reason to stop: the peer knows it too.
+
+    Written in place, for to put another file there may wait for the disk; epochs only grow, so that no digit
+    of an earlier one stays.
+    """
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, f"{epoch}\n".encode())
+        finally:
+            os.close(fd)
+
+
+def _now_s() -> float:
+    return clock.monotonic_ns() / clock.NANOSECONDS
