@@ -1,10 +1,11 @@
-"""How did one connection come to stand still? A chain of what happened, each link with its time and values. Pure.
+"""How did one connection come to stand still? The chain of what happened, with times and values. Pure.
 
-    a copy reached the backup -> its replica was moved on -> it sent an update -> the master merged it, and a field
-    went back -> a good packet was dropped -> its retransmissions were dropped -> somebody gave up
+    a copy reached the backup -> its replica was moved on -> it sent an update -> the master merged it, and a
+    field went back -> a good packet was dropped -> its retransmissions were dropped -> somebody gave up
 
-The chain is found from its end: the first packet that was dropped for good names the tests that it failed, those
-name the field, the field names the merge, the merge names the update. Nothing is told that was not recorded.
+The chain is found from its end: the first packet that was dropped for good names the tests that it failed,
+those name the field, the field names the merge, the merge names the update. Nothing is told that was not
+recorded.
 """
 
 from __future__ import annotations

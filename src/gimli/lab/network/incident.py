@@ -82,11 +82,15 @@ def _headline(run: Run) -> str:
 def _explanation(run: Run, told: str) -> tuple[str, ...]:
     figures = measure.metrics(run)
     sentences = [
-        f"{figures['answered']} requests were answered; {figures['frozen']} connections stood still, the longest "
-        f"for {figures['longest_freeze_s']:.1f} s.",
-        f"The backup saw {figures['copies_on_backup']} frames that were not for it. Its updates moved windows on "
-        f"the master back {figures['backward_moves']} times, by {figures['backward_bytes_most']} bytes at most, "
-        f"and {figures['bad_state_drops']} good packets were dropped as BAD state.",
+        (
+            f"{figures['answered']} requests were answered; {figures['frozen']} connections stood still, "
+            f"the longest for {figures['longest_freeze_s']:.1f} s."
+        ),
+        (
+            f"The backup saw {figures['copies_on_backup']} frames that were not for it. Windows moved back "
+            f"{figures['backward_moves']} times, by {figures['backward_bytes_most']} bytes at most, and "
+            f"{figures['bad_state_drops']} good packets were dropped as BAD state."
+        ),
     ]
     if told:
         sentences.append(f"The story is that of {told}.")

@@ -1,10 +1,10 @@
 """What do the programs say to each other? A visitor asks, a relay passes on, a worker answers.
 
-Bytes are counted, not made: what a request is (how much it sends, how much it gets) is known by its connection's
-number, and nobody looks before its bytes have come.
+Bytes are counted, not made: what a request is (how much it sends, how much it gets) is known by its
+connection's number, and nobody looks before its bytes have come.
 
-Whoever waits for more than the application's time-out gives up: in the middle of a request it resets the connection,
-between two it closes it.
+Whoever waits for more than the application's time-out gives up: in the middle of a request it resets the
+connection, between two it closes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gimli.lab.network.simulator.frames import pair_of_flows
-from gimli.lab.network.simulator.tcp import State
+from gimli.lab.network.simulator.sender import State
 
 if TYPE_CHECKING:
     from random import Random
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from gimli.lab.network.simulator.balancer import Balancer
     from gimli.lab.network.simulator.engine import Engine
     from gimli.lab.network.simulator.host import Host
-    from gimli.lab.network.simulator.record import Fate, Recorder
+    from gimli.lab.network.simulator.record import Fate
+    from gimli.lab.network.simulator.recorder import Recorder
     from gimli.lab.network.simulator.tcp import End
 
 FREEZE_S = 1.0
@@ -214,7 +215,7 @@ class _Passage:
 
 
 class Relay(_Watched):
-    """A balancer's program: mod_proxy_balancer in short. Keeps connections to servers for the next request."""
+    """A balancer's program: mod_proxy_balancer in short. It keeps connections to servers for later."""
 
     def __init__(self, host: Balancer, traffic: topology.Traffic, book: Book) -> None:
         super().__init__(host.engine, host.recorder, traffic.gives_up_s)

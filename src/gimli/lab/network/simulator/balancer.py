@@ -1,7 +1,7 @@
 """Which of the balancers answers? Every one sees every frame to their group MAC; one takes it.
 
-A new connection from outside is whose number the hash of its sender is; a connection of a balancer's own is whose
-range its port is in.
+A new connection from outside is whose number the hash of its sender is; a connection of a balancer's own is
+whose range its port is in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gimli.lab.network import topology
     from gimli.lab.network.simulator.engine import Engine
     from gimli.lab.network.simulator.frames import Flow, Frame
-    from gimli.lab.network.simulator.record import Recorder
+    from gimli.lab.network.simulator.recorder import Recorder
 
 FIRST_PORT = 20_000
 PORTS = 10_000

@@ -99,7 +99,7 @@ class Lane:
         elif begins_s - now_s > self._backlog_s:
             self.lost += 1
             return
-        self._free_s = free_s = begins_s + frame.packet.bytes * self._s_per_byte  # type: ignore[attr-defined]  # every packet has it
+        self._free_s = free_s = begins_s + frame.packet.bytes * self._s_per_byte
         if self.cuts:
             self.lost += 1
             return

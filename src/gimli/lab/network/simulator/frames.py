@@ -7,7 +7,7 @@ per direction and address translation, so that tables are keyed by identity.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from gimli.pair.packet import Heard
@@ -70,7 +70,7 @@ class Segment:
 
     __slots__ = ("ack", "bytes", "flags", "flow", "is_again", "length", "sack", "seq", "win", "wscale")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - a header's fields; millions are made, and keywords cost
         self,
         flow: Flow,
         flags: int,
@@ -127,7 +127,11 @@ class Carp:
         self.bytes = 36 + 20 + _ETHERNET_BYTES
 
 
-Packet = Segment | Arp | Carp
+class Packet(Protocol):
+    """Whatever a frame may hold."""
+
+    bytes: int
+    """What its frame takes of a cable."""
 
 
 class Frame:
@@ -135,13 +139,8 @@ class Frame:
 
     __slots__ = ("dst", "packet", "src", "ttl")
 
-    def __init__(self, dst: int, src: int, packet: object, ttl: int = TTL) -> None:
+    def __init__(self, dst: int, src: int, packet: Packet, ttl: int = TTL) -> None:
         self.dst = dst
         self.src = src
         self.packet = packet
         self.ttl = ttl
-
-    @property
-    def bytes(self) -> int:
-        """What it takes of a cable."""
-        return self.packet.bytes  # type: ignore[attr-defined,no-any-return]  # every packet has it

@@ -1,7 +1,7 @@
 """What does a host do with a frame, and where does it send a packet?
 
-NICs with their addresses and ARP, routes, and TCP ends by their flow. Firewalls and balancers are hosts that do
-more with what comes in.
+NICs with their addresses and ARP, routes, and TCP ends by their flow. Firewalls and balancers are hosts that
+do more with what comes in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gimli.lab.network.simulator.frames import ACK, BROADCAST, FIN, RST, SYN, TTL, Arp, Frame, Segment
-from gimli.lab.network.simulator.tcp import End, State
+from gimli.lab.network.simulator.sender import State
+from gimli.lab.network.simulator.tcp import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from gimli.lab.network.simulator.cable import Lane
     from gimli.lab.network.simulator.engine import Engine
-    from gimli.lab.network.simulator.frames import Flow
-    from gimli.lab.network.simulator.record import Recorder
+    from gimli.lab.network.simulator.frames import Flow, Packet
+    from gimli.lab.network.simulator.recorder import Recorder
     from gimli.lab.network.simulator.tcp import Application
     from gimli.lab.network.topology import Tcp
 
@@ -90,7 +91,7 @@ class Host:
         self._ends: dict[Flow, End] = {}
         self._listeners: dict[int, Application] = {}
         self._paths: dict[str, tuple[Nic, int]] = {}
-        self._waiting: dict[str, list[tuple[Nic, object, int]]] = {}
+        self._waiting: dict[str, list[tuple[Nic, Packet, int]]] = {}
 
     # Wiring.
 
@@ -171,7 +172,7 @@ class Host:
             path = self._paths[dst] = (nic, mac)
         return path
 
-    def send_packet(self, dst: str, packet: object, ttl: int = TTL, after_s: float = 0.0) -> None:
+    def send_packet(self, dst: str, packet: Packet, ttl: int = TTL, after_s: float = 0.0) -> None:
         """Put a packet on its way; it waits for ARP where it must."""
         path = self.path(dst)
         if path is not None:

@@ -1,15 +1,15 @@
 """What does a firewall take of another one's update of a state it knows? By OpenBSD's release.
 
-    release     an update that is behind in ...       is
-    4.4         a state or a seqlo of either peer     rejected whole
-    4.5         dst.state only                        taken for src, rejected for dst; else as 4.4
-    4.6 - 7.3   one peer                              rejected for that peer; but when src passes, a rejected dst
-                                                      is copied all the same
-    7.4 on      one peer                              rejected for that peer
+    release     an update that is behind in ...     is
+    4.4         a state or a seqlo of any peer      rejected whole
+    4.5         dst.state only                      taken for src, rejected for dst; else as 4.4
+    4.6 - 7.3   one peer                            rejected for that peer; but when src passes, a
+                                                    rejected dst is copied all the same
+    7.4 on      one peer                            rejected for that peer
 
 A peer that is taken is taken whole: seqhi and max_win are compared by no release.
 
-Source: pfsync_upd_tcp() and pfsync_in_upd_c() of sys/net/if_pfsync.c, revisions before 1.110, 1.110, 1.125, 1.318.
+Source: pfsync_upd_tcp() and pfsync_in_upd_c() of sys/net/if_pfsync.c: before 1.110, 1.110, 1.125, 1.318.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ A state remembers two peers: ``src``, who opened the connection, and ``dst``. Of
 A packet of the one moves that one's seqlo and max_win, and the other one's seqhi. So a firewall that sees one
 direction only keeps half of a state fresh: that is the whole of incident 2.
 
-Source: pf_tcp_track_full() of sys/net/pf.c, OpenBSD 4.7 to 5.5; the state's first values from pf_create_state().
+Source: pf_tcp_track_full() of sys/net/pf.c, OpenBSD 4.7 to 5.5; a state's first values: pf_create_state().
 Sequence modulation, SYN proxy and scrub are not modelled, nor do numbers wrap.
 """
 
@@ -187,8 +187,8 @@ class PfState:
     """One state.
 
     Attributes:
-        key: the flow whose packets, coming in, it is looked up by (``wire``), and the one it is looked up by for
-            packets that go out, reversed (``stack``). They differ by an address translation.
+        wire: packets that come in are looked up by it.
+        stack: packets that go out are looked up by it, reversed; another one by an address translation.
         is_out: made by a packet that went out.
         interface: of the packet that made it.
         creator: the host that made it.

@@ -7,10 +7,10 @@ Every packet that passes queues its state. The queue is sent as one packet
     when the next state would not fit
     at once, when the other firewall's update of the state came less than two seconds ago
 
-and what is sent of a state is what it is then. Nobody asks for the role of the sender nor who made the state. The
-clock counts whole seconds; each firewall's begins at another fraction of one.
+and what is sent of a state is what it is then. Nobody asks for the role of the sender nor who made the state.
+The clock counts whole seconds; each firewall's begins at another fraction of one.
 
-Source: pfsync_update_state(), pfsync_q_ins() and pfsync_in_upd_c() of sys/net/if_pfsync.c, OpenBSD 4.5 to 7.3.
+Source: pfsync_update_state(), pfsync_q_ins(), pfsync_in_upd_c() of sys/net/if_pfsync.c, OpenBSD 4.5 to 7.3.
 States that are not known are asked for; deferral of first packets and bulk updates are not modelled.
 """
 

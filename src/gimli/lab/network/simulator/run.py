@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from gimli.lab.network.simulator.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
     from random import Random
 
     from gimli.lab.network.simulator.record import Run
     from gimli.lab.network.topology import Topology
 
 
-def simulate(topology: Topology, streams: Callable[[str], Random], traced: Set[int] = frozenset()) -> Run:
+def simulate(
+    topology: Topology, streams: Callable[[str], Random], traced: AbstractSet[int] = frozenset()
+) -> Run:
     """Play a topology once.
 
     Args:

@@ -2,8 +2,8 @@
 
     run = simulate(topology, streams)
 
-``streams`` gives a random generator for a name, always the same one for the same seed and name: so what one part
-draws does not change what another one does, and a cause that is switched off changes nothing else.
+``streams`` gives a random generator for a name, always the same one for the same seed and name: so what one
+part draws does not change what another one does, and a cause that is switched off changes nothing else.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from gimli.lab.network.simulator.carp import Seat
 from gimli.lab.network.simulator.engine import Engine
 from gimli.lab.network.simulator.firewall import Firewall
 from gimli.lab.network.simulator.host import Host, Nic
-from gimli.lab.network.simulator.record import Recorder, Run
+from gimli.lab.network.simulator.record import Run
+from gimli.lab.network.simulator.recorder import Recorder
 from gimli.lab.network.simulator.switch import Switch
 from gimli.lab.network.topology import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
     from random import Random
 
     from gimli.lab.network import topology as model
@@ -46,7 +48,7 @@ class World:
         self,
         topology: model.Topology,
         streams: Callable[[str], Random],
-        traced: Set[int] = frozenset(),
+        traced: AbstractSet[int] = frozenset(),
     ) -> None:
         self.topology = topology
         self.engine = Engine()
