@@ -16,11 +16,12 @@ from gimli.monitor import config, events
 from gimli.monitor.child import LIVE, State
 from gimli.monitor.leftovers import look_around
 from gimli.monitor.service import Supervised
+from gimli.process import signal_name
 from gimli.value import plain, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from gimli.monitor.leftovers import Survey
@@ -77,6 +78,23 @@ class Supervision:
         for service in tuple(self.services.values()):
             if service.config.autostart and not service.is_uncertain:
                 service.start()
+
+    def record_late(self, owed: list[Mapping[str, Any]]) -> None:
+        """Make the reports that a dead monitor has not begun any more.
+
+        Args:
+            owed: the ``exited`` events of these deaths.
+        """
+        for entry in owed:
+            service = self.services.get(entry["service"])
+            if service:
+                service.inquest.record_late(service.child, entry)
+                continue
+            what = f"the death of pid {entry['pid']} by {signal_name(entry['signo'])}"
+            why = (
+                "the monitor was killed before its report was begun, and gimli.toml does not name it any more"
+            )
+            self._site.journal.record("snapshot-failed", entry["service"], report=None, what=what, why=why)
 
     def shut_down(self, because: str) -> None:
         """Stop every service. Asked a second time: without waiting for the stop intervals."""
