@@ -11,9 +11,10 @@ import subprocess
 import pytest
 
 from gimli import process
+from gimli.monitor import config
 from gimli.monitor.cgroups import Cgroups
 from gimli.monitor.kernel import Kernel
-from gimli.monitor.spawn import load_spawner
+from gimli.monitor.spawn import Surroundings, load_spawner
 from gimli.monitor.spawned import Spawned
 from gimli.monitor.spool import Spool
 from gimli.process import ProcessId
@@ -41,6 +42,24 @@ def test_a_living_process_is_identified_and_watched(kernel):
     myself = process.identify(os.getpid())
     assert kernel.identify(os.getpid()) == myself
     os.close(kernel.pidfd_of(myself))
+
+
+def test_an_exec_is_seen_as_soon_as_it_has_been(tmp_path):
+    """Though the monitor still holds what the child needed to begin. Its first word may be there already."""
+    spawner = load_spawner()
+    spawner.reserve_berths()
+    kernel = Kernel(spawner, Cgroups(None), Spool(None))
+    service = config.Service("app", ("sleep", "1h"), config.Log(None))
+    around = Surroundings(-1, None, "bell", None, (1024, 1024))
+    spawned = kernel.spawn(service, around, os.path.join(tmp_path, "app.run"))
+    while process.command_name(spawned.pid) != "sleep":
+        os.sched_yield()
+    assert kernel.is_exec_decided(spawned.exec_fd)
+    assert not kernel.exec_failure(spawned.exec_fd)
+    kernel.send_signal(spawned.pidfd, signal.SIGKILL)
+    os.close(spawned.exec_fd)
+    assert kernel.collect(spawned).signo == signal.SIGKILL
+    os.close(spawned.pidfd)
 
 
 def test_one_that_has_ended_is_nobody(kernel):
