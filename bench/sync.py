@@ -246,7 +246,7 @@ class Gimli(Side):
         self.in_kernel = subject == "kernel"
         role = "owner" if own == _OWNER else "replica"
         process = self.host.start(
-            *(sys.executable, os.path.join(HERE, "sync_node.py"), role, own, peer, subject),
+            *(sys.executable, os.path.join(HERE, "sync_node.py"), role, peer, subject),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
