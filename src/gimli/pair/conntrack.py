@@ -90,7 +90,7 @@ class Batch:
 
     messages: list[bytes]
     lost: bool
-    may_be_more: bool
+    may_be_more: bool = False
 
 
 class Events:
@@ -128,7 +128,7 @@ class Events:
             # What is still queued is older than what was lost, and worth nothing: everything is read anew.
             while self._receive():
                 pass
-            return Batch([], lost=True, may_be_more=False)
+            return Batch([], lost=True)
         view, lengths = self._view, self._lengths
         messages = [
             view[slot * _SLOT_BYTES : slot * _SLOT_BYTES + lengths[slot]].tobytes() for slot in range(count)
