@@ -157,13 +157,13 @@ def counts(asking: Netlink) -> dict[str, int] | None:
     Raises:
         GuardRefused: they cannot be read.
     """
-    wanted = struct.pack(">BBH", _FAMILY_NETDEV, 0, 0) + netlink_socket.text(1, TABLE)  # NFTA_OBJ_TABLE
+    wanted = struct.pack(">BBH", _FAMILY_NETDEV, 0, 0) + netlink.text(1, TABLE)  # NFTA_OBJ_TABLE
     found: dict[str, int] = {}
     try:
         for _, body in asking.dump(Message(_NFTABLES << 8 | _GETOBJ, wanted)):
-            parts = dict(netlink_socket.attributes(body, _GENERIC_BYTES))
+            parts = dict(netlink.contents(body, _GENERIC_BYTES))
             if int.from_bytes(parts[3], "big") == _COUNTER:  # NFTA_OBJ_TYPE
-                data = dict(netlink_socket.attributes(parts[4]))  # NFTA_OBJ_DATA
+                data = dict(netlink.contents(parts[4]))  # NFTA_OBJ_DATA
                 name = parts[2].rstrip(b"\0").decode()  # NFTA_OBJ_NAME
                 found[name] = int.from_bytes(data[2], "big")  # NFTA_COUNTER_PACKETS
     except OSError as error:

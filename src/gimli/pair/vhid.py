@@ -132,10 +132,18 @@ def master_down_interval_s(advbase: int, advskew: int) -> float:
 def heir_patience_s(advbase: int, advskew: int) -> float:
     """Seconds of silence after which a node takes over that was MASTER until its daemon ended.
 
-    A MASTER that lives advertises within them, whatever its handicap. They are fewer than all others wait: of
-    two nodes that come back at once, the one whose kernel has the connections is MASTER again.
+    A MASTER that lives advertises within them, whatever its handicap; and others wait for longer. So of two
+    nodes that come back at once, the one whose kernel has the connections is MASTER again.
     """
     return advbase + 1.1 if advbase else 2 * advertise_interval_s(advbase, advskew)
+
+
+def newcomer_patience_s(advbase: int, advskew: int) -> float:
+    """Seconds of silence after which a node takes over that has no connections, though its peer might.
+
+    Those of any other, and half a second more in which an heir may begin.
+    """
+    return master_down_interval_s(advbase, advskew) + 0.5
 
 
 def announce_again_s(advbase: int, advskew: int) -> float:
