@@ -22,7 +22,7 @@ from gimli.pair.demotion import SYNC_INCOMPLETE, Ledger
 from gimli.pair.election import judge_advertisement
 from gimli.pair.packet import PacketRefused, Refusal
 from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised, Unsynchronised
-from gimli.pair.vhid import Role, Vhid, heir_patience_s, newcomer_patience_s
+from gimli.pair.vhid import Role, Vhid, newcomer_patience_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -268,11 +268,9 @@ class Node:
             self._apply(seat, carp_events.Enabled(self._first_patience_s(seat.vhid)), now_s)
 
     def _first_patience_s(self, vhid: Vhid) -> float | None:
-        if self._is_heir:
-            return heir_patience_s(vhid.advbase, vhid.advskew)
-        if self.sync and not self.sync.is_synchronised:
-            return newcomer_patience_s(vhid.advbase, vhid.advskew)
-        return None
+        if self.sync is None or self.sync.is_synchronised or self._is_heir:
+            return None
+        return newcomer_patience_s(vhid.advbase, vhid.advskew)
 
     def _judge(self, seat: _Seat, heard: Heard, path: str, now_s: float) -> None:
         try:
