@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA = 1
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _CAP_BYTES = 8_000_000
 _RESERVE_BYTES = 16_384
 _RESERVE_SHARE = 100
@@ -75,7 +76,7 @@ class Journal:
         self._recent.append(entry)
         if self.lost:
             entry = {**entry, "lost_before": self.lost}
-        if self._write(json.dumps(entry, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"):
+        if self._write(_encode(entry).encode(errors="backslashreplace") + b"\n"):
             self.lost = 0
         else:
             self.lost += 1

@@ -63,6 +63,7 @@ class Held:
             self.spool,
             packed=packed,
         )
+        self.output.file.prepare()
 
     def tell(self, event: str, **details) -> None:
         """The journal."""

@@ -104,7 +104,7 @@ class Station:
         self.send(self._question(address, own))
         answered: set[str] = set()
         deadline_s = time.monotonic() + patience_s
-        while frame := self.hear(max(0.0001, deadline_s - time.monotonic())):
+        while frame := self.hear(deadline_s - time.monotonic()):
             if mac := _answer(frame, address):
                 if not answered:
                     deadline_s = time.monotonic() + quiet_s

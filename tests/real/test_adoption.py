@@ -18,7 +18,7 @@ import pytest
 from gimli import journal, process
 from gimli.monitor.records import RECORD_BYTES, format_record
 from tests.chaos import witness
-from tests.conftest import PATIENCE_S, Running
+from tests.conftest import COMMAND, PATIENCE_S, WITHOUT_CGROUPS, Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,9 +175,12 @@ def test_what_cannot_be_found_is_not_doubled_and_the_way_out_is_said(gimli):
     assert gimli.service("web")["pid"] != left.pid
 
 
-def test_a_reused_pid_is_somebody_else(left):
+@pytest.mark.parametrize("leads", [False, True], ids=["follows", "leads a session"])
+def test_a_reused_pid_is_somebody_else(left, leads):
+    """Nor are those in a session of that number what the service has left behind."""
     left.kill_service()
-    stranger = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
+    program = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    stranger = subprocess.Popen(program, start_new_session=leads)
     with open(BOOT_ID, encoding="ascii") as file:
         boot_id = file.read().strip()
     named = process.identify(stranger.pid)
@@ -360,3 +363,33 @@ def test_another_users_process_with_a_services_environment_is_not_it(gimli):
     assert running.wait_for("started")["pid"] != forged.pid
     assert running.events("adopted") == []
     assert forged.poll() is None
+
+
+NEIGHBOUR = """
+import signal, subprocess, sys
+for _ in range(2):
+    subprocess.run(sys.argv[1:])  # the second monitor adopts what the first has left
+print("the shell goes on", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")
+def test_a_program_without_a_session_of_its_own_takes_no_neighbour_with_it(gimli):
+    """``setsid = 0`` of the original: it is in the session of the shell, with everything else there."""
+    options = ("monitor", "--detach=0", "--setsid=0", "--name=app", "--run-once=1", "sleep", "1h")
+    shell = subprocess.Popen(
+        [*WITHOUT_CGROUPS, sys.executable, "-c", NEIGHBOUR, *COMMAND, *options],
+        cwd=gimli.directory, env=gimli.environment, start_new_session=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    gimli._processes.append(shell)
+    path = os.path.join(gimli.state_dir, "journal", "run.app.jsonl")
+
+    def told(event: str) -> list[dict[str, Any]]:
+        return [entry for entry in journal.read(path) if entry["event"] == event]
+
+    until(lambda: told("started"), "it does not start")
+    os.kill(told("monitor-started")[0]["pid"], signal.SIGKILL)
+    until(lambda: told("adopted"), "it is not adopted")
+    os.kill(told("adopted")[0]["pid"], signal.SIGTERM)
+    assert gimli.read_line(shell) == "the shell goes on\n"
+    assert shell.wait(PATIENCE_S) == 0

@@ -30,6 +30,9 @@ class Death:
     """What it held then."""
 
 
+UNKNOWN = Death()
+
+
 def journal_details(death: Death, *, ordered: bool) -> dict[str, Any]:
     """What the ``exited`` event says of it; ``ordered`` when the signal was this monitor's own."""
     details: dict[str, Any] = {"sender": death.sender}

@@ -42,7 +42,7 @@ class Inquest:
         self._site = site
         self._files = files
         self._snapshots = snapshots
-        self._due: list[tuple[Child, int, int, Death]] = []
+        self._due: tuple[tuple[Child, int, int, Death], ...] = ()
 
     @property
     def is_due(self) -> bool:
@@ -76,12 +76,12 @@ class Inquest:
         if signo != Signals.SIGKILL or child.state is not State.BACKOFF:
             self._record(child, pid, signo, death)
             return
-        self._due.append((child, pid, signo, death))
+        self._due += ((child, pid, signo, death),)
         self._site.loop.after(_RECORD_DELAY_S, self.record_due)
 
     def record_due(self) -> None:
         """Record what waits for that."""
-        due, self._due = self._due, []
+        due, self._due = self._due, ()
         for child, pid, signo, death in due:
             self._record(child, pid, signo, death)
 

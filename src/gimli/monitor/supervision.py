@@ -13,6 +13,7 @@ import os
 
 from gimli.monitor import config, events
 from gimli.monitor.child import LIVE, State
+from gimli.monitor.leftovers import look_around
 from gimli.monitor.service import Supervised
 from gimli.value import plain, replace
 
@@ -65,7 +66,7 @@ class Supervision:
             for name, path in kernel.records_in(self._site.instance_dir).items()
         }
         unsure = any(name not in known or known[name].kind == "damaged" for name in self.services)
-        survey = kernel.survey(self._site.bell_path) if unsure else None
+        survey = look_around(kernel, self._site.bell_path) if unsure else None
         for service in tuple(self.services.values()):
             service.find_survivor(survey)
         marked = survey.services.keys() if survey else set()
@@ -91,7 +92,7 @@ class Supervision:
         if not self.is_ending and not self._told.foreground:
             return False
         states = {service.child.state for service in self.services.values()}
-        if any(service.start_waits or service.inquest.is_due for service in self.services.values()):
+        if any(service.is_clearing or service.inquest.is_due for service in self.services.values()):
             return False
         if self.is_ending:
             return not states & LIVE and not self._site.evidence.is_capturing
@@ -133,6 +134,11 @@ class Supervision:
         for service in tuple(self.services.values()):
             service.interrupt()
 
+    def renew(self) -> None:
+        """Somebody has removed the runtime directory, and it has been made again."""
+        for service in self.services.values():
+            service.renew()
+
     def descriptors(self) -> list[int]:
         """Those that the next image of the monitor must inherit."""
         return [fd for service in self.services.values() for fd in service.descriptors()]
@@ -162,7 +168,7 @@ class Supervision:
             if service.config.name in self._retired:
                 service.retire()
             service.resume()
-        survey = self._site.kernel.survey(self._site.bell_path) if self._added else None
+        survey = look_around(self._site.kernel, self._site.bell_path) if self._added else None
         for name in self._added:
             self.services[name].find_survivor(survey)
         for name in (*self._added, *sorted(self._returned)):
@@ -184,10 +190,11 @@ class Supervision:
             self._site.journal.record("adoption-refused", name, why=f"cannot hold it: {error.strerror}")
             return
         service.find_survivor(survey)
-        if service.pid is None:
+        if service.pid is None and not service.is_clearing:
             service.close()
             return
-        service.config = replace(made, command=tuple(self._site.kernel.command_line(service.pid)))
+        if service.pid is not None:
+            service.config = replace(made, command=tuple(self._site.kernel.command_line(service.pid)))
         self.services[name] = service
         self._retired.add(name)
         service.retire()
@@ -196,7 +203,7 @@ class Supervision:
         if self._is_hasty and service.child.state is State.STOPPING:
             service.handle(events.StopExpired())  # it was captured when haste was asked for
         name = service.config.name
-        is_over = service.child.state not in LIVE and service.snapshots.is_idle
+        is_over = service.child.state not in LIVE and not service.is_clearing and service.snapshots.is_idle
         if name in self._retired and name in self.services and is_over:
             self._retired.discard(name)
             del self.services[name]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Iterator
 
-    from gimli.pair.merging import Merger
+    from gimli.pair.ctmerging import Merger
     from gimli.pair.syncwire import Datagram
 
 HOLD_S = 600
@@ -41,7 +41,7 @@ _REFRESH_S = HOLD_S / 3
 
 HELD_MAX = 1_000_000
 
-ACK_S = 0.002
+ACK_S = 0.005
 _ACK_EVERY = 8
 """An acknowledgement waits this long, or for so many datagrams."""
 
