@@ -121,7 +121,8 @@ def _next_to(figure: Figure, peer: str) -> str:
 
 
 def _short(number: float) -> str:
-    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
+    """Three digits, and one of what is small."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}" if number >= 0.1 else f"{number:.1g}"
 
 
 @dataclass(frozen=True, slots=True)

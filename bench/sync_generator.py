@@ -75,7 +75,7 @@ def generate(
 
 
 def look(probes: deque[tuple[float, bytes]], there: socket.socket, lags: list[float]) -> None:
-    """Ask for the oldest probe until it has come; a few at most, so that a replica that lags costs nothing."""
+    """Ask for the oldest probes, a few at once: a replica that lags must not slow the generator down."""
     for _ in range(4):
         if not probes:
             return

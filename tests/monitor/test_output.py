@@ -232,6 +232,14 @@ def test_a_takeover_goes_on_where_the_last_image_was(hold):
     assert held.text() == b"trying again\n" * 3 + b"gimli: last line repeated 98 times\ndone\n"
 
 
+def test_a_takeover_makes_no_mark_for_who_has_written_nothing(hold):
+    """4 kB of memory and 45 us each, of a thousand services that are silent."""
+    held = hold()
+    before = sorted(os.listdir(held.directory))
+    held.open(json.loads(json.dumps(held.output.pack())))
+    assert sorted(os.listdir(held.directory)) == before
+
+
 def test_the_next_monitor_knows_the_last_lines_of_the_one_before(hold):
     held = hold()
     held.write(b"before the crash\n")

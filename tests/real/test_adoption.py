@@ -259,6 +259,33 @@ def test_the_heartbeat_survives_the_runtime_directory(gimli):
     os.close(left.pidfd)
 
 
+def test_a_report_that_a_killed_monitor_has_not_begun_is_made_by_the_next(left):
+    """A program that is killed is started again first; its report is begun 20 ms later."""
+    died = {"pid": 4711, "status": "SIGKILL", "code": None, "signo": 9, "unreported": True}
+    sender = {"pid": 4712, "uid": 0, "comm": "sh", "cmdline": ["sh"], "parent": None}
+    path = os.path.join(left.gimli.state_dir, "journal", "up.jsonl")
+    with open(path, "a", encoding="utf-8") as file:
+        for service in ("web", "gone"):
+            entry = {"time": "2026-01-01T00:00:00+00:00", "service": service, "event": "exited"}
+            stamp = {"schema": journal.SCHEMA, "monotonic_ns": time.monotonic_ns()}
+            file.write(json.dumps(stamp | entry | died | {"sender": sender}) + "\n")
+    running = left.up_again()
+    asked = running.wait_for("snapshot", service="web", pid=0)
+    missing = running.wait_for("snapshot-failed", service="gone")
+    assert missing["what"] == "the death of pid 4711 by SIGKILL"
+    running.wait_for("report", report=asked["report"])
+    shown = json.loads(left.gimli.call("show", asked["report"], "--json").stdout)
+    assert (shown["pid"], shown["signal"]["number"]) == (4711, 9)
+    assert shown["signal"]["sender"] == sender
+    assert "exited" in [entry["event"] for entry in shown["journal"]]
+    left.kill_monitor()
+    again = left.up_again()
+    again.wait_for("adopted")
+    again.send(signal.SIGTERM)
+    again.wait_for_end()
+    assert not [entry for entry in again.events("snapshot") if entry["pid"] == 0], "once is enough"
+
+
 def test_a_service_that_ended_while_no_monitor_ran_is_told_and_started_again(left):
     left.kill_service()
     running = left.up_again()

@@ -157,7 +157,8 @@ from gimli.monitor.presence import Presence
 class Journal:
     def record(self, event, **details): print(event, details["why"])
 loop = Loop()
-presence = Presence(loop, Journal(), InstanceLock(sys.argv[1], "a monitor", ""), {}, lambda: None, lambda: None)
+lock = InstanceLock(sys.argv[1], "a monitor", "")
+presence = Presence(loop, Journal(), lock, {}, lambda: None, lambda: None)
 loop.run_once()
 presence._look()
 """

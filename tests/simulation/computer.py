@@ -55,6 +55,8 @@ class Computer:
         self.told: Any = None
         """The configuration as it stands in the file."""
         self.lock_holder: MonitorProcess | None = None
+        self.lost_pid: int | None = None
+        """Of the last monitor that held the lock and did not take it away."""
         self.monitor_since_ns = 0
         self.on_hang: Callable[[Any], None] = lambda _: None
         self.on_spawn: Callable[[Any], None] = lambda _: None
@@ -214,6 +216,7 @@ class MonitorProcess:
             self.computer.monitor = None
         if self.computer.lock_holder is self:
             self.computer.lock_holder = None
+            self.computer.lost_pid = self.pid
         for fd in tuple(self.fds):
             self.fds.pop(fd).closed()
         for process in tuple(self.computer.processes.values()):

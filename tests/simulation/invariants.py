@@ -24,6 +24,8 @@ _ZOMBIE_S = 5.0
 _OUTCOME_S = 120
 """Captures that hang, one after the other, and a monitor that was not let run."""
 _KILL_PATIENCE_S = 10.0
+_OWED_S = 60
+"""So long a death is remembered: as ``deaths.find_unreported``."""
 _ROUNDS_AT_ONCE_MAX = 300
 _WATCHED = frozenset({State.STARTING, State.RUNNING})
 
@@ -246,6 +248,7 @@ class Invariants:
                 self._end_is_told(program)
         self._outcomes()
         self._deaths_are_recorded()
+        self._faults_are_news()
         self._output_is_complete()
         self._losses_are_counted()
 
@@ -283,25 +286,39 @@ class Invariants:
                 raise Violated(f"nothing came of: {entry}")
 
     def _deaths_are_recorded(self) -> None:
-        """A death by its own fault that nobody foresaw has a report without a core, each its own."""
-        is_foreseen: dict[str, bool] = {}
-        owed: dict[str, list[int]] = defaultdict(list)
-        for index, entry in enumerate(self._computer.journal):
+        """A death by its own fault that nobody foresaw has a report without a core, each its own.
+
+        A monitor that is killed leaves it to the next: what that is told by the journal, it makes.
+        """
+        owed: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for entry in self._computer.journal:
             event, service = entry["event"], entry["service"]
-            if event == "monitor-started":
-                owed.clear()  # with the monitor before it
-            elif event in {"started", "adopted"}:
-                is_foreseen[service] = False
-            elif event in {"crash", "hang"} and not {"captured", "worker"} & entry.keys():
-                is_foreseen[service] = True
-            elif event == "exited" and entry["signo"] in CRASH_SIGNALS and not is_foreseen.get(service):
-                owed[service].append(index)
-            elif event == "snapshot" and entry["pid"] == 0 and owed[service]:
+            if event == "exited" and entry.get("unreported") and entry["signo"] in CRASH_SIGNALS:
+                owed[service].append(entry)
+            elif owed[service] and (
+                (event == "snapshot" and entry["pid"] == 0)
+                or (event == "snapshot-failed" and entry["what"].startswith("the death of"))
+            ):
                 owed[service].pop(0)
-        for indexes in owed.values():
-            for index in indexes:
-                if not self._lost_after(index):
-                    raise Violated(f"a death without a report or a reason: {self._computer.journal[index]}")
+        latest_ns = max((entry["monotonic_ns"] for deaths in owed.values() for entry in deaths), default=0)
+        for deaths in owed.values():
+            for entry in deaths:
+                is_known = not entry.get("is_lost") or not self.losses
+                if is_known and latest_ns - entry["monotonic_ns"] < _OWED_S * SECOND_NS:
+                    raise Violated(f"a death without a report or a reason: {entry}")
+
+    def _faults_are_news(self) -> None:
+        """What the journal calls unreported is what nobody foresaw."""
+        is_foreseen: dict[str, bool] = {}
+        for entry in self._computer.journal:
+            event, service = entry["event"], entry["service"]
+            if event in {"crash", "hang"} and not {"captured", "worker"} & entry.keys():
+                is_foreseen[service] = True
+            elif event in {"started", "adopted", "exited", "ended-unseen"}:
+                before = is_foreseen.pop(service, False)
+                is_fault = event == "exited" and entry["signo"] in CRASH_SIGNALS
+                if is_fault and before == entry.get("unreported", False):
+                    raise Violated(f"a death that is news, or is not, and the journal errs: {entry}")
 
     def _is_followed_by_snapshot(self, index: int, entry: dict[str, Any]) -> bool:
         for later in self._computer.journal[index:]:

@@ -62,8 +62,8 @@ class Shell(Monitor):
         self.started = "then"
         self.takeovers = before.get("takeovers", 0)
         self.loop = VirtualLoop(me)
-        self._lost_pid = None
         self._lock = VirtualLock(me, before.get("lock_fd"))
+        self._lost_pid = self._lock.lost_pid
         self.journal = VirtualJournal(computer, me)
         self.evidence = Evidence(
             self.loop,
@@ -164,6 +164,7 @@ class Shell(Monitor):
         self.me.close(self._bell.fileno())
         self.me.close(self._notify.fileno())
         self._control.close()
+        self._computer.lock_holder = None
         self.me.close(self._lock.fd)
 
 
@@ -171,11 +172,13 @@ class VirtualLock:
     """The instance's."""
 
     def __init__(self, me: MonitorProcess, fd: int | None) -> None:
+        self.lost_pid: int | None = None
         if fd is None:
             me.call()
             if me.computer.lock_holder:
                 raise AlreadyRunning("a monitor runs already")
             me.computer.lock_holder = me
+            self.lost_pid, me.computer.lost_pid = me.computer.lost_pid, None
             fd = me.open(File(me.computer.hot))
         self.fd = fd
 

@@ -203,6 +203,12 @@ def a_worker_may_be_the_main_process(patch: pytest.MonkeyPatch) -> type[Shell]:
     return Shell
 
 
+def a_killed_monitor_forgets_deaths(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """Killed between a death and the beginning of its report, it leaves none: a fault that gimli had."""
+    patch.setattr(Supervision, "record_late", lambda *_: None)
+    return Shell
+
+
 MUTANTS = (
     takeover_by_fork,
     hangups_are_not_coalesced,
@@ -220,4 +226,5 @@ MUTANTS = (
     one_look_is_enough,
     the_number_of_a_session_is_enough,
     a_worker_may_be_the_main_process,
+    a_killed_monitor_forgets_deaths,
 )

@@ -179,7 +179,7 @@ class Scenario:
         self.world.say("the monitor is replaced in place")
         me.is_replaced = False
         told = config.unpack_monitor(packed["config"])
-        before = packed["supervision"]["services"]
+        before = [json.loads(item) for item in packed["supervision"]["services"]]
         known = {item["name"] for item in before} - set(packed["supervision"]["retired"])
         down = {item["name"] for item in before if item["child"]["state"] == "down"}
         self._note_new_wishes(told, known, down)

@@ -102,7 +102,8 @@ class Output:
 
     def pack(self) -> dict[str, Any]:
         """What the next image of this process must be told; its FIFO's descriptor must be inherited."""
-        self._mark(Phase.IDLE)
+        if self._page.is_mapped:  # else there was no output, and the page would be made for saying so
+            self._mark(Phase.IDLE)
         lost = self._lost
         return {"fd": self.fd, "lost": [lost.why, lost.bytes, lost.lines]}
 

@@ -21,7 +21,7 @@ from gimli.lock import InstanceLock
 from gimli.loop import Loop
 from gimli.monitor.bell import Bell
 from gimli.monitor.cgroups import find_cgroups
-from gimli.monitor.deaths import Records, journal_details
+from gimli.monitor.deaths import Records, find_unreported, journal_details
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
@@ -169,8 +169,10 @@ class Monitor:
     def begin(self) -> None:
         """What the first image does first."""
         instance, lost = self.told.instance, self._lost_pid
+        before = self.journal.remember() if lost else []
         self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
         self.supervision.begin()
+        self.supervision.record_late(find_unreported(before, self.loop.now_ns()))
         self.senders.start()  # after the services: it takes milliseconds
         if lost:
             death = self.senders.of_death(lost, signal.SIGKILL, started_ns=0)

@@ -20,6 +20,7 @@ from gimli.monitor.instance import Instance
 from gimli.monitor.launch import launch, launch_command
 from gimli.monitor.leftovers import look_around
 from gimli.monitor.service_files import ServiceFiles
+from gimli.monitor.service_status import describe
 from gimli.monitor.signal_protocol import SignalProtocol
 from gimli.monitor.signalling import Signaller
 from gimli.monitor.signs import Signs
@@ -29,7 +30,6 @@ from gimli.monitor.survivor import find_survivor
 from gimli.monitor.timers import Timers
 from gimli.monitor.vigil import Vigil
 from gimli.process import ExitStatus, Signals
-from gimli.status import ServiceStatus
 from gimli.value import replace
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from gimli.monitor.leftovers import Survey
     from gimli.monitor.site import Site
     from gimli.process import ProcessId
+    from gimli.status import ServiceStatus
 
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _GONE = frozenset({State.DOWN, State.FAILED})
@@ -456,22 +457,5 @@ class Supervised:
 
     def status(self) -> ServiceStatus:
         """The service as ``gimli ps`` shows it."""
-        now_ns, pid = self._kernel.now_ns(), self.pid
-        sight = self._vigil.sight(pid, self.config.policy.intervals) if pid else None
-        due_ns = self._timers.due_ns(actions.Timer.RESTART) if self.child.state is State.BACKOFF else None
-        return ServiceStatus(
-            name=self.config.name,
-            state=self.child.state.value,
-            pid=pid,
-            restarts=self.child.restarts,
-            uptime_s=(now_ns - self._instance.started_ns) / 1e9 if pid else None,
-            beat_age_s=(now_ns - sight.beat_ns) / 1e9 if sight and sight.beat_ns else None,
-            last_report=self.snapshots.last_report,
-            because=self.child.because,
-            next_start_s=None if due_ns is None else max(0.0, (due_ns - now_ns) / 1e9),
-            note=sight.note if sight else "",
-            log=self.config.log.file,
-            debugger=sight.debugger if sight else None,
-            starved=sight.starved if sight else False,
-            late=sight.late if sight else "",
-        )
+        report, now_ns = self.snapshots.last_report, self._kernel.now_ns()
+        return describe(self.config, self.child, self._instance, self._vigil, self._timers, report, now_ns)

@@ -126,6 +126,11 @@ class MarkPage:
         self._seed = seed
         self._memory: mmap.mmap | None = None
 
+    @property
+    def is_mapped(self) -> bool:
+        """It has been read or written here."""
+        return self._memory is not None
+
     def read(self) -> Mark | None:
         """The mark that a monitor before us has left; None when there is none that can be used."""
         if not os.path.exists(self.path):

@@ -9,17 +9,19 @@ It knows services and their site; signals, sockets and the takeover itself are t
 
 from __future__ import annotations
 
+import json
 import os
 
 from gimli.monitor import config, events
 from gimli.monitor.child import LIVE, State
 from gimli.monitor.leftovers import look_around
 from gimli.monitor.service import Supervised
+from gimli.process import signal_name
 from gimli.value import plain, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from gimli.monitor.leftovers import Survey
@@ -77,6 +79,23 @@ class Supervision:
             if service.config.autostart and not service.is_uncertain:
                 service.start()
 
+    def record_late(self, owed: list[Mapping[str, Any]]) -> None:
+        """Make the reports that a dead monitor has not begun any more.
+
+        Args:
+            owed: the ``exited`` events of these deaths.
+        """
+        for entry in owed:
+            service = self.services.get(entry["service"])
+            if service:
+                service.inquest.record_late(service.child, entry)
+                continue
+            what = f"the death of pid {entry['pid']} by {signal_name(entry['signo'])}"
+            why = (
+                "the monitor was killed before its report was begun, and gimli.toml does not name it any more"
+            )
+            self._site.journal.record("snapshot-failed", entry["service"], report=None, what=what, why=why)
+
     def shut_down(self, because: str) -> None:
         """Stop every service. Asked a second time: without waiting for the stop intervals."""
         self._is_hasty = self.is_ending
@@ -120,8 +139,9 @@ class Supervision:
             wanted: names of the services in its configuration; of the others, theirs is handed on.
         """
         return {
+            # Each a document of its own: as objects, all of them at once would be 10 MB of a thousand.
             "services": [
-                service.pack() | ({} if name in wanted else {"config": plain(service.config)})
+                json.dumps(service.pack() | ({} if name in wanted else {"config": plain(service.config)}))
                 for name, service in self.services.items()
             ],
             "is_ending": self.is_ending,
@@ -147,7 +167,8 @@ class Supervision:
         self.is_ending = packed["is_ending"]
         self._is_hasty = packed["is_hasty"]
         wanted = {made.name: made for made in self._told.services}
-        for item in packed["services"]:
+        for document in packed["services"]:
+            item = json.loads(document)
             made = wanted.pop(item["name"], None) or config.unpack_service(item["config"])
             self._add(made, item)
         self._added = list(wanted)

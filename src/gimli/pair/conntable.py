@@ -1,7 +1,8 @@
 """When is this kernel's connection table read and written, in the daemon's loop?
 
-Events are read some time after the first of them: each reading costs as much as twenty events, and so does
-each datagram that is made of it. A dump is read part by part, when its user wants more.
+Events are read some time after the first of them, and then at that pace until there are none: each reading
+costs as much as twenty events, and so does each datagram that is made of it. A dump is read part by part,
+when its user wants more.
 """
 
 from __future__ import annotations
@@ -102,18 +103,23 @@ class ConnectionTable:
         self._reading = self._loop.after(READ_AFTER_S, self._read_events)
 
     def _read_events(self) -> None:
-        self._reading = None
+        assert self._events
+        self._reading, events = None, self._events
+        is_quiet = True
         for _ in range(_BATCHES_AT_ONCE):
-            if not self._events:
-                return  # somebody who was told wants no more
-            batch = self._events.drain()
+            batch = events.drain()
+            is_quiet = is_quiet and not (batch.messages or batch.lost)
             if batch.lost:
                 self._user.events_lost()
             self._user.changed(self._intake.take(batch.messages))
+            if self._events is not events:
+                return  # who was told wants no more, or begins anew
             if not batch.may_be_more:
                 break
-        if self._events:
-            self._loop.watch(self._events.fileno(), self._something_changed)
+        if is_quiet:
+            self._loop.watch(events.fileno(), self._something_changed)
+        else:
+            self._reading = self._loop.after(READ_AFTER_S, self._read_events)
 
     def _read_dump(self) -> None:
         assert self._dump
@@ -121,7 +127,7 @@ class ConnectionTable:
             self._dumping = self._loop.after(_DUMP_AGAIN_S, self._read_dump)
             return
         dump = self._dump
-        self._user.dumped(self._intake.take(dump.drain(_DUMP_READS_AT_ONCE)))
+        self._user.dumped(self._intake.take_dumped(dump.drain(_DUMP_READS_AT_ONCE)))
         if self._dump is not dump:
             return  # another one was wanted meanwhile
         if dump.done:

@@ -150,7 +150,9 @@ class Receiver:
         if not self.has_begun:
             raise Refused("not-joined", f"number {number} of a stream that has not begun")
         self._unacknowledged += 1
-        if self._acknowledge_at_s is None:
+        if self._unacknowledged >= _ACK_EVERY:
+            self._acknowledge_at_s = now_s
+        elif self._acknowledge_at_s is None:
             self._acknowledge_at_s = now_s + ACK_S
         if number <= self._applied or number in self._early:
             raise Refused("duplicate", f"number {number} once more")
@@ -172,8 +174,7 @@ class Receiver:
 
     def acknowledgement(self, now_s: float) -> tuple[int, bytes] | None:
         """Number and payload of an ACK, if one is due."""
-        at_s = self._acknowledge_at_s
-        if at_s is None or (now_s < at_s and self._unacknowledged < _ACK_EVERY):
+        if self._acknowledge_at_s is None or now_s < self._acknowledge_at_s:
             return None
         self._unacknowledged, self._acknowledge_at_s = 0, None
         return self.position()
@@ -270,19 +271,20 @@ class Receiver:
                 message = ctmessage.as_change(message, Change.WHOLE)
             self.held[key] = message
             if self._in_kernel:
-                message = ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(message, HOLD_S))
+                message = _insertion(message)
         elif change == Change.UPDATED:
-            self.held[key] = self._merger.merged(held, message)
+            self.held[key] = merged = self._merger.merged(held, message)
             if self._in_kernel:
-                message = ctinsertion.with_timeout_of_at_least(message, HOLD_S)
-        elif held == message:
-            return
+                message = _update(merged)
+        elif ctmessage.is_same(held, message):
+            self.held[key] = message
+            return  # the time that it has left is not worth a write: it is refreshed anyway
         else:
             # Another connection with the same addresses and ports, or one of which much was missed.
             self.held[key] = message
             if self._in_kernel:
                 out.append(ctmessage.deletion_of(held))
-                message = ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(message, HOLD_S))
+                message = _insertion(message)
         if self._in_kernel:
             out.append(message)
 
@@ -336,5 +338,17 @@ class Receiver:
         held = self.held.get(key)
         if held is None:
             return None
-        # All of it: the kernel may have dropped it under pressure, and then it is made anew (second_try).
-        return ctinsertion.with_timeout_of_at_least(ctmessage.as_change(held, Change.UPDATED), HOLD_S)
+        return _update(held)
+
+
+def _insertion(held: bytes) -> bytes:
+    return ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(held, HOLD_S))
+
+
+def _update(held: bytes) -> bytes:
+    """The update that makes an entry what is held.
+
+    It says everything: the kernel may have dropped the entry under pressure, or may refuse to make this one
+    of it, and it is made anew then (second_try).
+    """
+    return ctinsertion.with_timeout_of_at_least(ctmessage.as_change(held, Change.UPDATED), HOLD_S)
