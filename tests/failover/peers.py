@@ -80,7 +80,7 @@ def ucarp(
     preempt: bool = False,
     dead_ratio: int = 3,
 ) -> Peer:
-    """ucarp as its manual says: scripts add and remove the address; at its end as well."""
+    """Ucarp as its manual says: scripts add and remove the address; at its end as well."""
     scripts = {}
     for verb in ("add", "del"):
         scripts[verb] = os.path.join(directory, f"{host.name}-{vhid}-{verb}")

@@ -81,7 +81,12 @@ def test_every_error_of_a_pair_toml_is_told_with_its_line(site):
     site.a.configure(carp_table(interfase='"lan0"', advskew=300) + '[sync]\ninterface = "sync0"\n')
     done = site.a.call("pair", "run", "-f", site.a.file)
     assert done.returncode == 2
-    for words in ("line 6: carp.1.interfase", 'mean "interface"', "line 7: carp.1.advskew", "line 8: sync.peer"):
+    for words in (
+        "line 6: carp.1.interfase",
+        'mean "interface"',
+        "line 7: carp.1.advskew",
+        "line 8: sync.peer",
+    ):
         assert words in done.stderr, done.stderr
 
 

@@ -89,7 +89,9 @@ def test_a_daemon_that_freezes_loses_its_address_in_time_and_is_started_again(si
         assert [(report["service"], report["reason"]) for report in reports] == [("pair", "hang")]
 
 
-CRASHES_WHEN_TOLD = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nsys.exit(1)"
+CRASHES_WHEN_TOLD = (
+    "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nsys.exit(1)"
+)
 
 
 def test_a_tracked_service_that_fails_moves_the_address_and_is_named(site):

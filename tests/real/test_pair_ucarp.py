@@ -86,8 +86,7 @@ def test_ucarp_and_we_are_one_pair(site):
         ucarps[APART].wait_for(peers.MASTER)
         status = site.a.wait_until(
             lambda status: (
-                status["vhids"][2]["refused"].get("digest", 0) >= 2
-                and status["vhids"][2]["role"] == "MASTER"
+                status["vhids"][2]["refused"].get("digest", 0) >= 2 and status["vhids"][2]["role"] == "MASTER"
             ),
             "a MASTER that refuses packets",
         )

@@ -34,9 +34,7 @@ def start(site, *, sync=True, skews=(40, 40), **carp):
 
 def hear(site, count):
     """The next frames of CARP's protocol that pass the switch, from both ports."""
-    receivers = [
-        within(site.lan.pid, lambda port=port: Receiver(port)) for port in site.lan_ports.values()
-    ]
+    receivers = [within(site.lan.pid, lambda port=port: Receiver(port)) for port in site.lan_ports.values()]
     frames = []
     try:
         while len(frames) < count:
