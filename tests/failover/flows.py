@@ -1,4 +1,4 @@
-"""What does a failover do to connections that are in use? Many of them, of different speeds, both ends in one loop.
+"""What does a failover do to connections in use? Many, of different speeds, both ends in one loop.
 
 python -m tests.failover.flows TOLD
 
