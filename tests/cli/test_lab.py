@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from gimli.cli import gimli as group
 from gimli.errors import UsageError
+from gimli.lab.catalogue import SCENARIOS
 from gimli.lab.two_hups.scenario import TwoHups
 
 
@@ -22,7 +23,7 @@ def call(*arguments):
 def test_list_names_the_scenarios():
     assert call("list").output.startswith("two-hups ")
     document = json.loads(call("list", "--json").output)
-    assert [scenario["name"] for scenario in document["scenarios"]] == ["two-hups"]
+    assert [scenario["name"] for scenario in document["scenarios"]] == list(SCENARIOS)
 
 
 def test_run_is_repeatable_from_its_seed():

@@ -85,7 +85,7 @@ class Cgroups:
         return [pid for pid in found if pid > 0]
 
     def kill(self, service: str) -> None:
-        """Kill all of a group in one step, so that nobody escapes it by forking (cgroup.kill, Linux 5.14).
+        """Kill all of a group in one step, so that none escapes by forking (cgroup.kill, Linux 5.14).
 
         Afterwards it is to be removed and made anew: who is born into it dies at once. The kernel counts the
         kills of a group, compares the count of the parent's with that of the group that the child is born into
