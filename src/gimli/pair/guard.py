@@ -144,7 +144,7 @@ def lease_s(interval_s: float, dead_s: float) -> float:
     the lease going and the peer waiting for nothing (decision 11 has how they are sent by every way).
 
     It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy. A
-    timer is not late by more for a longer interval, so every advskew is allowed with an advbase from 1 on.
+    timer is not later for a longer interval: every advskew is allowed with an advbase from 1 on.
 
     Args:
         interval_s: between two of our advertisements.
