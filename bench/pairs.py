@@ -33,7 +33,7 @@ _PID_FILES = ("pid", "vrrp.pid", "checkers.pid")
 
 
 class Restless(Exception):
-    """A role has changed before anything was done: this machine is too busy for the timers."""
+    """It did not stand still before anything was done: this machine is too busy for the timers."""
 
 
 class Pair(ABC):
@@ -263,7 +263,7 @@ class GimliFirewalls(Gimli):
             return status["role"] == "MASTER" or not self.has_sync or status["states"]["held"] >= count
 
         if self.site.b.wait_until(is_so, "the connections")["role"] == "MASTER":
-            raise Restless
+            raise Restless("the backup has taken over before anything was done")
 
 
 class GimliFirewallsWithoutSync(GimliFirewalls):
