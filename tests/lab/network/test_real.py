@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 QUICK = changes.quick(PFSYNC_MULTICAST)
 SHORT = replace(
-    QUICK, lasts_s=9.0, traffic=replace(QUICK.traffic, connections=40, over_s=2.0, thinks_s=(0.5, 3.0))
+    QUICK, lasts_s=6.0, traffic=replace(QUICK.traffic, connections=40, over_s=1.0, thinks_s=(0.5, 2.5))
 )
 
 
@@ -69,7 +69,7 @@ def test_with_the_guard_there_is_nothing_of_it():
 
 def test_the_cable_is_pulled_in_the_middle_of_a_run():
     """As in the story: what went wrong until then does not go on, for no update comes any more."""
-    pulled = replace(SHORT, faults=(Fault(3.0, Kind.CUT, "fw1.sync"),))
+    pulled = replace(SHORT, faults=(Fault(2.5, Kind.CUT, "fw1.sync"),))
     run = run_of(pulled)
     cut_s = next(entry.t_s for entry in run.log if isinstance(entry, Told) and entry.what == "fault")
     merged_s = [entry.t_s for entry in run.log if isinstance(entry, Merged) and entry.back]

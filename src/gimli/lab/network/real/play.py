@@ -113,7 +113,7 @@ def play(topology: model.Topology, seed: int, tell: Callable[[str], None]) -> Ru
                 program.begin(began_s)
             tell(f"{topology.name}: {len(programs)} hosts, {topology.lasts_s:g} s")
             told = list(_live(topology, ground, began_s))
-            counted = {"resets": ground.resets(), "guarded": ground.guarded()}
+            counted = {"rst_packets": ground.resets(), "guarded": ground.guarded()}
             findings = {program.name: program.end() for program in programs}
         finally:
             for program in programs:

@@ -92,6 +92,8 @@ class Program:
         if writer is None:
             return
         if resets:
+            self.tell(end, "reset", "RST")
+            self.findings.counts["resets"] = self.findings.counts.get("resets", 0) + 1
             end.reset()
             writer.transport.abort()
         else:
@@ -239,8 +241,9 @@ class Relay(Program):
                 front.is_busy = back.end.is_busy = False
                 self._idle.append(back)
                 back = None
-        except _OVER:
-            pass  # one side is over, so is the other one
+        except _OVER as error:
+            if front.is_busy:
+                self.tell(front, "over", f"one side is over, so is the other one: {error}")
         if back is not None:
             self.drop(back.end, resets=True)
         self.drop(front)
