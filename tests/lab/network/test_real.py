@@ -46,14 +46,21 @@ def run_of(topology, seed=1):
     return play.play(topology, seed, lambda _: None)
 
 
-def test_windows_move_back_and_good_packets_are_dropped():
-    run = run_of(SHORT)
+def test_windows_move_back_and_good_packets_are_dropped(tmp_path):
+    """The file of the backup's taps has the frames that the backup was not to see."""
+    run = play.play(SHORT, 1, lambda _: None, str(tmp_path))
     figures = measure.metrics(run)
     assert figures["answered"] > 40
     assert figures["copies_on_backup"] > 1000
     assert figures["backward_moves"] > 10
     assert figures["bad_state_drops"] > 0
     assert not figures["forwarded_by_backup"]
+    assert len(os.listdir(tmp_path)) == 7
+    wanted = "ether dst 01:00:5e:00:02:64 and tcp"
+    read = ["tcpdump", "-r", str(tmp_path / "fw2.pcapng"), "-nn", wanted]
+    seen = subprocess.run(read, capture_output=True, text=True, check=True).stdout.count("\n")
+    # What was still on its way when the run ended is in the file only.
+    assert figures["copies_on_backup"] <= seen < figures["copies_on_backup"] * 1.1
 
 
 def test_with_the_guard_there_is_nothing_of_it():
