@@ -98,16 +98,15 @@ def _cures(cures: Sequence[Cure], width: int) -> list[Text]:
 
 
 def _network_cures(cures: Sequence[Cure], width: int) -> list[Text]:
-    """Of each change how many runs failed, and least, middle and most of what was counted."""
+    """Of each change how many runs failed, and least to most of what was counted."""
     longest = max(len(cure.change) for cure in cures)
-    rows = [Text(f"{'':<{longest}}  failed   BAD state      RSTs           price", style="bold")]
+    rows = [Text(f"{'':<{longest}}  failed  BAD state   lasting  RSTs     price", style="bold")]
     for cure in cures:
         failed = f"{cure.metrics['failed']} of {cure.metrics['runs']}"
         row = Text()
         row.append(f"{safe(cure.change):<{longest}}  ", style="green" if cure.cures else "")
-        row.append(
-            f"{failed:<9}{_range(cure, 'bad_state_drops'):<15}{_range(cure, 'application_resets'):<15}"
-        )
+        row.append(f"{failed:<8}{_range(cure, 'bad_state_drops'):<12}")
+        row.append(f"{_range(cure, 'lasting'):<9}{_range(cure, 'application_resets'):<9}")
         words = [Text(word) for word in safe(cure.price).split(" ")]
         rows += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
     return block("CURES", rows)
@@ -115,7 +114,7 @@ def _network_cures(cures: Sequence[Cure], width: int) -> list[Text]:
 
 def _range(cure: Cure, name: str) -> str:
     figure = cure.metrics[name]
-    return f"{figure['min']:g} {figure['median']:g} {figure['max']:g}" if figure["max"] else "0"
+    return f"{figure['min']:g} to {figure['max']:g}" if figure["max"] else "0"
 
 
 def _spread(metrics: Mapping[str, Mapping[str, float] | None]) -> str:

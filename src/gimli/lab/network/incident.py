@@ -57,9 +57,10 @@ class NetworkScenario:
         seed: int,
         gimli: tuple[str, ...],  # noqa: ARG002 - other scenarios run it
         tell: Callable[[str], None],
+        pcap: str = "",
     ) -> Result:
         """Once, in namespaces of this kernel."""
-        return explain.one(self.name, seed, play(changes.quick(self.topology), seed, tell))
+        return explain.one(self.name, seed, play(changes.quick(self.topology), seed, tell, pcap))
 
     def explain(
         self,

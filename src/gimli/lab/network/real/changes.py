@@ -105,13 +105,13 @@ CHANGES = (
     Change(
         "static MAC entries for the group",
         "the switch floods frames for the balancers' group MAC to the backup",
-        "an entry per port, by hand",
+        "by hand, per port",
         _without_flooding,
     ),
     Change(
         "no pfsync",
         "the backup sends back the states that the copies have moved",
-        "a failover breaks every connection",
+        "failover loses all",
         _without_sync,
     ),
     Change(

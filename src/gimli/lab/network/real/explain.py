@@ -66,7 +66,7 @@ def switched(once: Result, base: Sequence[Run], tried: Sequence[tuple[Change, Se
         mode=REAL,
         headline=(
             f"{as_it_was['failed']} of {as_it_was['runs']} runs fail as they are: "
-            "good packets are dropped as BAD state"
+            "connections blocked for good, or reset by the application"
         ),
         verdicts=once.verdicts,
         metrics={**once.metrics, "as_it_was": as_it_was},
@@ -95,9 +95,15 @@ def tally(runs: Sequence[Run]) -> Mapping[str, Any]:
     figures = [measure.metrics(run) for run in runs]
     return {
         "runs": len(runs),
-        "failed": sum(bool(each["bad_state_drops"] or each["application_resets"]) for each in figures),
+        "failed": sum(is_failed(each) for each in figures),
+        "lasting": _spread([sum(each["lasting"].values()) for each in figures]),
         **{name: _spread([each[name] for each in figures]) for name in COMPARED},
     }
+
+
+def is_failed(figures: Mapping[str, Any]) -> bool:
+    """Whether a connection was blocked for good, or given up: what the next packet heals, nobody notices."""
+    return bool(sum(figures["lasting"].values()) or figures["application_resets"])
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float]:

@@ -23,11 +23,14 @@ from gimli.lab.network.real import firewall
 from gimli.lab.network.simulator.balancer import FIRST_PORT, PORTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
     from gimli.lab.namespaces import Host
 
+_PLAIN = "ethtool -K {} tso off gso off gro off tx off >/dev/null"
+"""One packet of the wire is one packet of the kernel."""
 _GROUP = "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"
 _HOLDS_NO_GROUP = "ip daddr != 224.0.0.0/4 ip daddr != 255.255.255.255"
 _RESETS = "resets"
@@ -92,7 +95,7 @@ class Ground:
         self._network = Network()
         self._ports: dict[tuple[str, str], str] = {}
         self._switches: dict[str, Host] = {}
-        self._cables: dict[str, tuple[Host, model.Interface]] = {}
+        self._cables: dict[str, str] = {}
         self.hosts: dict[str, Host] = {}
         try:
             self._probe()
@@ -160,93 +163,127 @@ class Ground:
         trial.close()
 
     def _build(self) -> None:
-        for switch in self._topology.switches:
+        topology = self._topology
+        for switch in topology.switches:
             self._switches[switch.name] = self._network.switch(switch.name, snooping=switch.snooping)
-        for config in self._topology.hosts:
-            self._host(config)
-        for switch in self._topology.switches:
+        for config in topology.hosts:
+            self.hosts[config.name] = self._network.host(config.name)
+        for config in topology.hosts:
+            host, interfaces = self.hosts[config.name], interfaces_of(config)
+            links = [line for each in interfaces for line in self._links(config.name, each)]
+            host.run("ip", "-batch", "-", text="\n".join([*links, *self._addresses(config), ""]))
+            plain = [_PLAIN.format(each.name) for each in interfaces]
+            host.run("sh", "-e", text="\n".join([*plain, *self._settings(config), ""]))
+            if rules := self._rules(config):
+                host.run("nft", "-f", "-", text=rules)
+        for switch in topology.switches:
             self._settle_switch(switch)
 
-    def _host(self, config: model.Host) -> None:
-        host = self.hosts[config.name] = self._network.host(config.name)
-        for interface in interfaces_of(config):
-            self._plug(host, interface)
-        tcp = self._topology.client_tcp if isinstance(config, model.Client) else self._topology.server_tcp
-        host.sysctl(ipv4__tcp_timestamps=0, ipv4__tcp_no_metrics_save=1, ipv4__tcp_sack=int(tcp.sack))
+    def _links(self, name: str, interface: model.Interface) -> Iterator[str]:
+        """For ip: the interface with its cable, unless the host at the other end has made it."""
+        network = interface.network
+        switch = self._switches.get(network)
+        if switch is not None:
+            port = self._ports[name, network] = f"{name}.{interface.name}"[:15]
+            yield _cable(interface.name, port, switch.pid)
+        elif network not in self._cables:
+            self._cables[network] = name
+            other, theirs = next(
+                (host.name, each)
+                for host in self._topology.hosts
+                for each in interfaces_of(host)
+                if each.network == network and host.name != name
+            )
+            yield _cable(interface.name, theirs.name, self.hosts[other].pid)
+        yield f"link set dev {interface.name} up"
+        yield f"addr add {interface.address} dev {interface.name}"
+
+    def _addresses(self, config: model.Host) -> Iterator[str]:
+        """For ip: what a host has beside its NICs."""
+        via = f"route add default via {config.gateway}"
         match config:
             case model.Client():
-                host.run("ip", "route", "add", "local", f"{config.prefix}0/24", "dev", "lo")
+                yield f"route add local {config.prefix}0/24 dev lo"
             case model.Firewall():
-                self._settle_firewall(host, config)
+                yield from self._virtual_addresses(config)
+                yield from _neighbours(config)
             case model.Balancer():
-                host.address("lo", f"{config.address}/32")
-                host.sysctl(ipv4__conf__all__arp_ignore=1, ipv4__conf__all__arp_announce=2)
-                host.run("nft", "-f", "-", text=_balancer_rules(config, self._topology.traffic))
+                yield f"addr add {config.address}/32 dev lo"
+                via += f" src {config.address}"
             case model.Server():
                 pass
-        if isinstance(config, model.Balancer | model.Server):
-            host.run("nft", "-f", "-", text=_RESET_RULES)
-        via: tuple[str, ...] = ("ip", "route", "add", "default", "via", config.gateway)
-        if isinstance(config, model.Balancer):
-            via += ("src", config.address)
-        host.run(*via)
+        yield via
 
-    def _plug(self, host: Host, interface: model.Interface) -> None:
-        switch = self._switches.get(interface.network)
-        if switch is not None:
-            port = self._network.plug(host, interface.name, switch, interface.address)
-            self._ports[host.name, switch.name] = port
-            _plain(switch, port)
-        elif interface.network in self._cables:
-            other, theirs = self._cables[interface.network]
-            self._network.cable(other, theirs.name, host, interface.name)
-            other.address(theirs.name, theirs.address)
-            host.address(interface.name, interface.address)
-        else:
-            self._cables[interface.network] = (host, interface)
-            return
-        _plain(host, interface.name)
-        host.sysctl(**{f"ipv4__conf__{interface.name}__rp_filter": 0, "ipv4__conf__all__rp_filter": 0})
-
-    def _settle_firewall(self, host: Host, config: model.Firewall) -> None:
-        host.sysctl(ipv4__ip_forward=1, ipv4__conf__all__send_redirects=0)
-        by_name = {each.name: each for each in config.interfaces}
+    def _virtual_addresses(self, config: model.Firewall) -> Iterator[str]:
         if config is self._topology.firewalls[0]:
+            lengths = {each.name: ip_interface(each.address).network.prefixlen for each in config.interfaces}
             for carp in config.carp:
-                length = ip_interface(by_name[carp.interface].address).network.prefixlen
-                host.address(carp.interface, f"{carp.address}/{length}")
-        for address, mac in config.neighbours:
+                yield f"addr add {carp.address}/{lengths[carp.interface]} dev {carp.interface}"
+
+    def _settings(self, config: model.Host) -> Iterator[str]:
+        """For sh: how its kernel behaves."""
+        is_client = isinstance(config, model.Client)
+        tcp = self._topology.client_tcp if is_client else self._topology.server_tcp
+        yield from _values(tcp_timestamps=0, tcp_no_metrics_save=1, tcp_sack=int(tcp.sack))
+        yield from _values(conf__all__rp_filter=0)
+        yield from _values(**{f"conf__{each.name}__rp_filter": 0 for each in interfaces_of(config)})
+        if isinstance(config, model.Balancer):
+            yield from _values(conf__all__arp_ignore=1, conf__all__arp_announce=2)
+        if isinstance(config, model.Firewall):
+            yield from _values(ip_forward=1, conf__all__send_redirects=0)
             for each in config.interfaces:
-                if ip_address(address) in ip_interface(each.address).network:
-                    host.run(
-                        *("ip", "neigh", "add", address, "lladdr", mac),
-                        *("dev", each.name, "nud", "permanent"),
-                    )
-        is_backup = config is not self._topology.firewalls[0]
-        rules = firewall_rules(config, is_guarding=config.guard and is_backup)
-        host.run("nft", "-f", "-", text=rules)
-        for each in config.interfaces:
-            if each.name != config.sync:
-                host.run(
-                    *("iptables-legacy", "-t", "mangle", "-A", "PREROUTING", "-i", each.name, "-p", "tcp"),
-                    *("-j", "NFQUEUE", "--queue-num", str(firewall.QUEUE)),
-                )
+                if each.name != config.sync:
+                    rule = f"PREROUTING -i {each.name} -p tcp -j NFQUEUE --queue-num {firewall.QUEUE}"
+                    yield f"iptables-legacy -t mangle -A {rule}"
+
+    def _rules(self, config: model.Host) -> str:
+        """For nft."""
+        match config:
+            case model.Client():
+                return ""
+            case model.Firewall():
+                is_backup = config is not self._topology.firewalls[0]
+                return firewall_rules(config, is_guarding=config.guard and is_backup)
+            case model.Balancer():
+                return _RESET_RULES + _balancer_rules(config, self._topology.traffic)
+            case model.Server():
+                return _RESET_RULES
 
     def _settle_switch(self, config: model.Switch) -> None:
-        switch = self._switches[config.name]
-        if config.snooping and config.querier:
-            switch.run("ip", "link", "set", "dev", "br0", "type", "bridge", "mcast_querier", "1")
         members = {host for _, hosts in config.static for host in hosts}
+        lines = []
+        if config.snooping and config.querier:
+            lines.append("link set dev br0 type bridge mcast_querier 1")
+        plain = []
         for (host, network), port in self._ports.items():
             if network != config.name:
                 continue
-            options: tuple[str, ...] = ()
+            plain.append(_PLAIN.format(port))
+            lines.append(f"link set dev {port} master br0 up")
             if host in config.blocked or (members and host not in members):
-                options += ("mcast_flood", "off")
+                lines.append(f"link set dev {port} type bridge_slave mcast_flood off")
             if host in config.router_ports:
-                options += ("mcast_router", "2")
-            if options:
-                switch.run("ip", "link", "set", "dev", port, "type", "bridge_slave", *options)
+                lines.append(f"link set dev {port} type bridge_slave mcast_router 2")
+        switch = self._switches[config.name]
+        switch.run("sh", "-e", text="\n".join([*plain, ""]))
+        switch.run("ip", "-batch", "-", text="\n".join([*lines, ""]))
+
+
+def _cable(device: str, peer: str, pid: int) -> str:
+    return f"link add name {device} type veth peer name {peer} netns {pid}"
+
+
+def _neighbours(config: model.Firewall) -> Iterator[str]:
+    """For ip: a group MAC is learnt from nobody's ARP."""
+    for address, mac in config.neighbours:
+        for each in config.interfaces:
+            if ip_address(address) in ip_interface(each.address).network:
+                yield f"neigh add {address} lladdr {mac} dev {each.name} nud permanent"
+
+
+def _values(**values: int) -> Iterator[str]:
+    for name, value in values.items():
+        yield f"echo {value} >/proc/sys/net/ipv4/{name.replace('__', '/')}"
 
 
 def interfaces_of(config: model.Host) -> tuple[model.Interface, ...]:
@@ -323,8 +360,3 @@ table ip share {{
  }}
 }}
 """
-
-
-def _plain(host: Host, device: str) -> None:
-    """One packet of the wire is one packet of the kernel."""
-    host.run("ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off", "tx", "off", check=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gimli.errors import GimliError
 from gimli.lab.network.real import station
 from gimli.lab.network.real.ground import Ground
+from gimli.lab.network.real.taps import taps
 from gimli.lab.network.simulator.record import COUNTED, Fate, Run, Told
 
 if TYPE_CHECKING:
@@ -95,13 +96,19 @@ class Program:
         return ProgramFailed(f"the program on {self.name} has failed", why=lines[-1] if lines else "")
 
 
-def play(topology: model.Topology, seed: int, tell: Callable[[str], None]) -> Run:
+def play(topology: model.Topology, seed: int, tell: Callable[[str], None], pcap: str = "") -> Run:
     """Play it once.
+
+    Args:
+        topology: what there is, and what happens to it.
+        seed: of what people ask for; what becomes of it is the kernel's.
+        tell: called with what is done now.
+        pcap: a directory for what was on the cables.
 
     Raises:
         GimliError: it cannot be played here; what is missing is named.
     """
-    with Ground(topology) as ground:
+    with Ground(topology) as ground, taps(topology, ground, pcap):
         programs: list[Program] = []
         try:
             for name, host in ground.hosts.items():
@@ -113,7 +120,7 @@ def play(topology: model.Topology, seed: int, tell: Callable[[str], None]) -> Ru
                 program.begin(began_s)
             tell(f"{topology.name}: {len(programs)} hosts, {topology.lasts_s:g} s")
             told = list(_live(topology, ground, began_s))
-            counted = {"resets": ground.resets(), "guarded": ground.guarded()}
+            counted = {"rst_packets": ground.resets(), "guarded": ground.guarded()}
             findings = {program.name: program.end() for program in programs}
         finally:
             for program in programs:

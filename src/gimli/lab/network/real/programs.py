@@ -91,7 +91,9 @@ class Program:
         writer = self._writers.pop(end, None)
         if writer is None:
             return
-        if resets:
+        if resets and number_of(end.sock, self.traffic):
+            self.tell(end, "reset", "RST")
+            self.findings.counts["resets"] = self.findings.counts.get("resets", 0) + 1
             end.reset()
             writer.transport.abort()
         else:
@@ -239,8 +241,9 @@ class Relay(Program):
                 front.is_busy = back.end.is_busy = False
                 self._idle.append(back)
                 back = None
-        except _OVER:
-            pass  # one side is over, so is the other one
+        except _OVER as error:
+            if front.is_busy:
+                self.tell(front, "over", f"one side is over, so is the other one: {error}")
         if back is not None:
             self.drop(back.end, resets=True)
         self.drop(front)
@@ -308,7 +311,7 @@ def main(part: station.Part, config: model.Host) -> None:
 
 
 def number_of(sock: socket.socket, traffic: model.Traffic) -> int:
-    """By which a connection is told, as the firewalls number it."""
+    """By which a connection is told, as the firewalls number it; 0 when its other end is gone."""
     try:
         ports: tuple[int, int] = sock.getsockname()[1], sock.getpeername()[1]
     except OSError:
