@@ -117,8 +117,9 @@ def _line_of(lines: list[str], keys: tuple[str | int, ...]) -> int:
             found = (*here, *_names(key[1]))
         else:
             continue
-        if len(found) > nearest and found == keys[: len(found)]:
-            nearest, nearest_line = len(found), number
+        agree = min(len(found), len(keys))  # what is in it will do, where it has no line of its own
+        if agree > nearest and found[:agree] == keys[:agree]:
+            nearest, nearest_line = agree, number
     return nearest_line
 
 

@@ -97,7 +97,7 @@ def _networks(found: Found, plugs: list[_Plug]) -> Problems:
         elif len(plugged) == 1:
             yield (
                 (*plugged[0].keys, "network"),
-                f'there is no switch "{network}"{meant(network, switches)}, and a cable has a second end',
+                f"no switch is named so, and a cable has a second end{meant(network, switches)}",
             )
         elif len(plugged) > 2:
             yield (
@@ -183,6 +183,7 @@ def _vhids(found: Found) -> Problems:
 def _gateways(found: Found, plugs: list[_Plug]) -> Problems:
     """On a link of its own, and somebody's."""
     there = {plug.address for plug in plugs}
+    is_known = "" not in there
     for firewall in found.get("firewall", ()):
         there |= {carp.get("address", "") for carp in firewall.get("carp", {}).values()}
     for table in _HOSTS:
@@ -193,7 +194,7 @@ def _gateways(found: Found, plugs: list[_Plug]) -> Problems:
             own = [plug for plug in plugs if plug.keys[:2] == (table, place)]
             if not any(plug.reaches(gateway) for plug in own):
                 yield (table, place, "gateway"), f"{gateway} is in the network of none of its interfaces"
-            elif gateway not in there:
+            elif is_known and gateway not in there:
                 yield (table, place, "gateway"), f"nobody has the address {gateway}"
 
 
