@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
+from gimli.lab.catalogue import find
 from gimli.lab.network.simulator.run import simulate
 from gimli.lab.network.simulator.world import World
 from gimli.lab.network.topology import Firewall, Pf, Request
@@ -26,6 +26,9 @@ def run(topology, seed=1, traced=frozenset()):
 
 def world(topology, seed=1, traced=frozenset()):
     return World(topology, streams(seed), traced)
+
+
+PFSYNC_MULTICAST = find("pfsync-multicast").topology
 
 
 def firewalls(topology=PFSYNC_MULTICAST, **changes):

@@ -7,10 +7,10 @@ import struct
 import pytest
 
 from gimli.lab.network.real import wire
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.network.simulator.frames import ACK, SYN
 from gimli.lab.network.simulator.pf import Peer, PfState
 from gimli.lab.network.simulator.pfsync import INSERT, Sync, Update
+from tests.lab.network.designs import PFSYNC_MULTICAST
 
 
 def packet(sport, dport, seq, ack, flags, options=b"", length=0):
