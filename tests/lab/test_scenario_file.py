@@ -226,10 +226,16 @@ def test_an_error_says_where_and_what_was_expected(old, new, said):
         ('"192.0.2.100" }', '"198.51.100.1" }', "firewall.1.carp.1.address: 198.51.100.1 is not in the"),
         ("1 = {", "0 = {", "firewall.1.carp.0: expected a number from 1 to 255"),
         ("1 = {", "one = {", "firewall.1.carp.one: expected a number"),
-        ('1/24" }', '1/24", lnk = "a" }', 'firewall.1.interfaces.ext.lnk: unknown key; did you mean "link"?'),
+        (
+            '"192.0.2.1/24" }', '"192.0.2.1/24", lnk = "a" }',
+            'firewall.1.interfaces.ext.lnk: unknown key; did you mean "link"?',
+        ),
         ('name = "fw"', 'name = "fw"\nsync = "s"', 'firewall.1.sync: it has no interface "s"'),
         ('name = "fw"', 'name = "fw"\npf = { release = "4.8" }', 'firewall.1.pf.release: "4.8" is none of'),
-        ('name = "lan"', 'name = "lan"\nblocked = ["fw2"]', 'is plugged into it; did you mean "fw"?'),
+        (
+            'name = "lan"', 'name = "lan"\nblocked = ["fw2"]',
+            'switch.1.blocked: no host "fw2" is plugged into it; did you mean "fw"?',
+        ),
     ],
 )  # fmt: skip
 def test_an_error_in_a_nested_table_has_its_line(old, new, said):

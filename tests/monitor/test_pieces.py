@@ -13,13 +13,13 @@ import socket
 import tempfile
 from itertools import pairwise
 
-from gimli.monitor.loop import Loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimli import process
 from gimli.control import protocol
 from gimli.control.server import Server
+from gimli.loop import Loop
 from gimli.monitor.helper import Helper, Messages
 
 messages = st.lists(

@@ -12,7 +12,7 @@ import click
 
 from gimli.cli import lab_text
 from gimli.cli.terminal import WIDTH, console
-from gimli.errors import GimliError
+from gimli.errors import GimliError, UsageError
 from gimli.lab import page
 from gimli.lab.catalogue import find, names, text_of
 from gimli.lab.network.scenario_schema import schema
@@ -41,8 +41,8 @@ _html = click.option(
 def command() -> None:
     """Replay incidents, and find their causes.
 
-    The simulation is repeatable from its seed and needs nothing; --real runs real programs in a directory of
-    their own, needs no root, and leaves nothing behind.
+    The simulation is repeatable from its seed and needs nothing; --real runs real programs, in a directory or
+    in network namespaces of their own, and leaves nothing behind. Networks need root.
     """
 
 
@@ -77,9 +77,10 @@ def print_schema() -> None:
 @click.argument("scenario")
 @_seed
 @_real
+@click.option("--pcap", metavar="DIR", default="", help="With --real: one pcapng file per host there.")
 @_json
 @_html
-def run(*, scenario: str, seed: int, is_real: bool, as_json: bool, html: str | None) -> int:
+def run(*, scenario: str, seed: int, is_real: bool, pcap: str, as_json: bool, html: str | None) -> int:
     """Play SCENARIO once, and say whether what was expected came.
 
     SCENARIO is a name that the list has, or a FILE.toml of your own.
@@ -88,7 +89,9 @@ def run(*, scenario: str, seed: int, is_real: bool, as_json: bool, html: str | N
     """
     played = find(scenario)
     tell = _progress()
-    result = played.real(seed, _GIMLI, tell) if is_real else played.simulate(seed)
+    if pcap and not is_real:
+        raise UsageError("--pcap needs --real", why="a simulation has no bytes", fix="add --real")
+    result = played.real(seed, _GIMLI, tell, pcap) if is_real else played.simulate(seed)
     _show(result, as_json=as_json, html=html)
     return 0 if result.holds else 1
 
