@@ -89,6 +89,7 @@ def test_the_cable_is_pulled_in_the_middle_of_a_run():
     ("topology", "named"),
     [
         (replace(SHORT, faults=(Fault(3.0, Kind.POWER, "fw1"),)), "the fault power of fw1"),
+        (replace(SHORT, faults=(Fault(3.0, Kind.CUT, "fw1.dmz"),)), "the fault cut of fw1.dmz"),
         (with_pf(block=Block.RETURN), "fw1: pf's block return"),
         (with_pf(redirect=("203.0.113.100", "192.0.2.100")), "fw1: pf's redirect"),
     ],

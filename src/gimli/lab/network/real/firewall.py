@@ -73,7 +73,7 @@ class Firewall:
         self._verdicts: list[tuple[int, bool]] = []
         self._events = 0
         self._sync_lost = 0
-        self._is_master = part.topology.firewalls[0].name == config.name
+        self._is_master = station.master_of(part.topology) is config
         self._is_forwarding_groups = config.pf.is_forwarding_groups
         self._sides = [(ip_interface(each.address).network, each.name) for each in config.interfaces]
         self._side_by_address: dict[str, str] = {}
