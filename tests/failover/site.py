@@ -102,10 +102,17 @@ class Site:
 
     def cut_off(self, node: Node) -> None:
         """Pull all of a node's cables."""
-        self.pull(node)
+        self._set_all(node, "down")
+
+    def connect(self, node: Node) -> None:
+        """Put them back."""
+        self._set_all(node, "up")
+
+    def _set_all(self, node: Node, state: str) -> None:
+        self._set_port(node, "lan", state)
         if self.wan_ports:
-            self.pull(node, "wan")
-        node.host.run("ip", "link", "set", "dev", "sync0", "down")
+            self._set_port(node, "wan", state)
+        node.host.run("ip", "link", "set", "dev", "sync0", state)
 
     def _set_port(self, node: Node, side: str, state: str) -> None:
         switch, ports = (self.lan, self.lan_ports) if side == "lan" else (self.wan, self.wan_ports)

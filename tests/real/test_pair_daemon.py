@@ -125,7 +125,7 @@ def test_term_bows_out_and_the_peer_takes_over_at_once(site):
 
 
 def test_a_daemon_that_was_killed_is_cleaned_up_after(site):
-    """Addresses that it had are removed before anything else, and what it had changed is put back at the end."""
+    """Its addresses are removed before anything else, and what it had changed is put back at the end."""
     before = addresses(site.a)
     start(site.a, carp_table(mac='"real"', **QUICK))
     site.a.wait_for_role("MASTER")
@@ -227,7 +227,7 @@ def test_a_tracked_command_that_fails_moves_the_address_and_says_why(site):
 
 
 def test_a_pulled_cable_takes_all_vhids_along(site):
-    """The one whose cable it is goes by the sync link's bow-out, the other one because half a node is none."""
+    """The one whose cable it is goes by a bow-out over the sync link, the other one since half is none."""
     tables = carp_table(1, **QUICK) + carp_table(2, "sync0", "198.51.100.6/30", **QUICK)
     for node in site.nodes:
         start(node, tables + sync_table(node))

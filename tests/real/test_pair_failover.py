@@ -1,7 +1,7 @@
 """Connections in use, through two firewalls of which one fails: none is lost, and no two answer at once.
 
-The rules lose every connection whose state is missing (``tests/failover/firewall.py``), and the switches flood
-every frame to both nodes. ``bench/failover.py`` has the same with two hundred connections, and more of it.
+The rules lose every connection whose state is missing (``tests/failover/firewall.py``), and the switches
+flood every frame to both nodes. ``bench/failover.py`` has the same with two hundred connections.
 """
 
 import signal
@@ -79,7 +79,7 @@ def test_a_master_whose_cable_is_pulled_loses_no_connection(site, nat):
 
 
 def test_a_master_that_freezes_falls_silent_in_the_kernel_and_yields_when_it_wakes(site):
-    """Nobody renews its lease, so its kernel neither answers nor passes anything on when the other one does."""
+    """Nobody renews its lease: its kernel neither answers nor passes anything on when the other one does."""
     flows, observer = start_firewalls(site)
     stopped_ns = site.a.send(signal.SIGSTOP)
     took_s = (observer.wait_until_answers("b") - stopped_ns) / 1e9

@@ -63,7 +63,7 @@ def service(name, *command, **more):
 
 
 def test_a_daemon_that_freezes_loses_its_address_in_time_and_is_started_again(site):
-    """The kernel takes its role away before the monitor sees the hang; the monitor brings it back as a backup."""
+    """The kernel takes its role away before the monitor sees the hang, which brings it back as a backup."""
     for node in site.nodes:
         node.configure(carp_table(**QUICK) + sync_table(node))
     pair = service("pair", *COMMAND, "pair", "run", "-f", site.a.file, watchdog='"1s"', backoff='"50ms..1s"')

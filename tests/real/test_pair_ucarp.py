@@ -1,4 +1,4 @@
-"""A pair of which one node is ucarp from Debian: both roles, both directions, in one go, since each waits seconds."""
+"""A pair of which one node is ucarp: both roles, both directions; in one go, since each takes seconds."""
 
 import signal
 import time

@@ -88,7 +88,7 @@ def test_a_new_instance_never_meets_the_workers_of_the_old(gimli, kind):
     running.wait_for("leftovers", signal="SIGKILL")
     started = running.wait_for("started", restarts=1)
     assert not any(map(is_living, workers))
-    # Nor does it die of their KILL: Linux 6.18 ends whoever is born into a control group that was killed once.
+    # Nor does it die of their KILL: Linux 6.18 ends whoever is born into a control group that was killed.
     reader = gimli.popen("logs", "app", "-f", "-n", "1", stdout=subprocess.PIPE)
     assert gimli.read_line(reader) == "forked\n"
     assert is_living(started["pid"])

@@ -147,4 +147,4 @@ def _more(result: Result) -> list[Text]:
     name = result.scenario
     others = f"gimli lab run {name}" if result.cures else f"gimli lab explain {name}"
     real = "" if result.mode == "real" else f" | {others} --real"
-    return [Text(f"more: {others}{real}     drawn: --html {name}.html", style="dim")]
+    return [Text(f"more: {others}{real}     drawn: --html {name.removesuffix('.toml')}.html", style="dim")]

@@ -85,11 +85,11 @@ class Cgroups:
         return [pid for pid in found if pid > 0]
 
     def kill(self, service: str) -> None:
-        """Kill all of a group in one step, so that nobody escapes it by forking (cgroup.kill, Linux 5.14).
+        """Kill all of a group in one step, so that none escapes by forking (cgroup.kill, Linux 5.14).
 
         Afterwards it is to be removed and made anew: who is born into it dies at once. The kernel counts the
-        kills of a group, compares the count of the parent's with that of the group that the child is born into
-        (CLONE_INTO_CGROUP), and takes a difference for a kill during the fork (seen on Linux 6.18;
+        kills of a group, compares the count of the parent's with that of the group that the child is born
+        into (CLONE_INTO_CGROUP), and takes a difference for a kill during the fork (seen on Linux 6.18;
         kernel/cgroup/cgroup.c, kill_seq in cgroup_css_set_fork() and cgroup_post_fork()).
         """
         if self._root is not None:

@@ -161,11 +161,15 @@ class Dump:
 
     def __init__(self, receive_bytes: int = 1 << 20) -> None:
         self._socket = _netlink_socket(receive_bytes)
-        request = netlink.HEADER.pack(
-            ctmessage.BODY, ctmessage.GET, netlink.REQUEST | netlink.DUMP, 1, 0
-        ) + bytes(4)
-        self._socket.send(request)
+        self.done = True
+        self.again()
+
+    def again(self) -> None:
+        """Begin once more, when it has come to its end."""
+        assert self.done
         self.done = False
+        flags = netlink.REQUEST | netlink.DUMP
+        self._socket.send(netlink.HEADER.pack(ctmessage.BODY, ctmessage.GET, flags, 1, 0) + bytes(4))
 
     def fileno(self) -> int:
         """For the loop: readable while there is more."""

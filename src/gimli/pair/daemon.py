@@ -269,14 +269,17 @@ class Daemon:
             self._replication.carry_out(action)
 
     def _hold(self, vhid: int, keep: Callable[[], T]) -> T | None:
-        """Do what needs the lease; None when this host has lost it, which the node then knows."""
+        """Do what needs the lease; None when that was not possible. What follows from it the node knows."""
+        presence = self._host.presences[vhid]
         try:
             return keep()
         except LeaseLapsed:
-            self._node.lease_lapsed(vhid, self._host.presences[vhid].silent_s(), _now_s())
+            self._node.lease_lapsed(vhid, presence.silent_s(), _now_s())
         except GuardRefused as refused:
-            self._node.obstructed(vhid, "guard", str(refused), _now_s())
             self._host.look_at_guard()
+            if presence.has_time:
+                return None  # until that is over it may be mended, and then nothing has happened
+            self._node.obstructed(vhid, "guard", str(refused), _now_s())
         self._withdraw(vhid)
         return None
 

@@ -143,8 +143,8 @@ def lease_s(interval_s: float, dead_s: float) -> float:
     hangs or dies. It is no cure for a network that parts: advertisements that are lost on their way keep
     the lease going and the peer waiting for nothing (decision 11 has how they are sent by every way).
 
-    It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy; a
-    timer is not late by more for a longer interval, so that every advskew is allowed with an advbase from 1 on.
+    It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy. A
+    timer is not later for a longer interval: every advskew is allowed with an advbase from 1 on.
 
     Args:
         interval_s: between two of our advertisements.

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from gimli.pair.warden import Look
 
 _ETHERNET_BYTES = 14
-_GUARD_DEBOUNCE_S = 0.05
-"""A transaction of somebody else comes in many messages."""
+_GUARD_DEBOUNCE_S = 0.01
+"""Somebody else's change may come in several transactions."""
 
 
 class SourceMissing(GimliError):

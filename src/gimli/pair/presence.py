@@ -95,6 +95,11 @@ class Presence:
                 self._leases.release((self._lease,))
                 raise
 
+    @property
+    def has_time(self) -> bool:
+        """Whether the peer waits yet, by what it has heard of us."""
+        return self._sent_s + self._length_s > _now_s()
+
     def drop_lease(self) -> None:
         """Let the fence down.
 

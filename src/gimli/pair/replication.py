@@ -13,12 +13,14 @@ import contextlib
 import errno
 import os
 import socket
+from collections import deque
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from gimli import clock
 from gimli.errors import GimliError
 from gimli.pair import syncactions
+from gimli.pair.aside import Aside
 from gimli.pair.conntrack import Dump, Events, Writer, enable_events
 from gimli.pair.ctfilter import Exemption, Filter
 from gimli.pair.ctintake import Intake
@@ -90,7 +92,11 @@ class Replication:
         self._events: Events | None = None
         self._reading: Deadline | None = None
         self._dump: Dump | None = None
-        self._begin_dump: Deadline | None = None
+        self._is_dump_wanted = False
+        self._spare: Dump | None = None
+        self._given_up: deque[Dump] = deque()
+        self._aside: Aside[Dump] = Aside("conntrack", self._begin_dump)
+        loop.watch(self._aside.fileno(), self._opened)
         self._socket = _open(config)
         loop.watch(self._socket.fileno(), self._readable)
 
@@ -108,10 +114,8 @@ class Replication:
                     self._loop.watch(self._events.fileno(), self._happened)
             case syncactions.Dump():
                 self._close_dump()
-                if self._begin_dump is None:
-                    # Later, for one order may follow another at once, and each beginning takes the kernel
-                    # 9 ms: it walks through all of its 262,144 buckets for the first entry.
-                    self._begin_dump = self._loop.after(0.0, self._open_dump)
+                self._is_dump_wanted = True
+                self._aside.tell()
             case _:
                 raise AssertionError(f"{action} is for somebody else")
 
@@ -127,10 +131,12 @@ class Replication:
         """Let go of the link and of the kernel."""
         if self._deadline:
             self._deadline.cancel()
-        if self._begin_dump:
-            self._begin_dump.cancel()
         self._close_dump()
         self._stop_listening()
+        self._loop.forget(self._aside.fileno())
+        self._aside.close()
+        for dump in [*self._given_up, *([self._spare] if self._spare else [])]:
+            dump.close()
         self._loop.forget(self._socket.fileno())
         self._socket.close()
         self.writer.close()
@@ -201,16 +207,42 @@ class Replication:
             self._events.close()
             self._events = None
 
-    def _open_dump(self) -> None:
-        self._begin_dump = None
-        self._dump = Dump()
-        self._loop.watch(self._dump.fileno(), self._dumped)
-
     def _close_dump(self) -> None:
         if self._dump is not None:
             self._loop.forget(self._dump.fileno())
-            self._dump.close()
+            if self._dump.done and self._spare is None:
+                self._spare = self._dump
+            else:
+                self._given_up.append(self._dump)
+                self._aside.tell()
             self._dump = None
+
+    def _begin_dump(self) -> Dump | None:
+        """What the kernel takes long for, aside.
+
+        For the first entry of a dump it walks through all of its buckets: 9 ms for 262,144. And the end of a
+        netfilter socket waits for what the renewals of leases have left to do, a grace period of RCU, in
+        which no lease can be renewed: 5 to 50 ms (nft_rcv_nl_event() in net/netfilter/nf_tables_api.c). So
+        one whose dump has come to its end is used again.
+        """
+        while self._given_up:
+            self._given_up.popleft().close()
+        if not self._is_dump_wanted:
+            return None
+        self._is_dump_wanted = False
+        if self._spare is None:
+            return Dump()
+        dump, self._spare = self._spare, None
+        dump.again()
+        return dump
+
+    def _opened(self, _: int) -> None:
+        for dump in self._aside.take():
+            self._close_dump()
+            self._dump = dump
+            self._loop.watch(dump.fileno(), self._dumped)
+        if self._is_dump_wanted:  # another one was ordered since
+            self._close_dump()
 
     def _send(self, datagram: bytes) -> None:
         try:

@@ -1,7 +1,7 @@
 """pf_tcp_track_full() once more, as C computes it: 32 bits, SEQ_GEQ on the signed difference.
 
-Written beside OpenBSD's sys/net/pf.c, line by line and without thinking, so that the one in ``src`` may be written to be
-read. Peers are dictionaries of the C names.
+Written beside OpenBSD's sys/net/pf.c, line by line and without thinking, so that the one in ``src`` may be
+written to be read. Peers are dictionaries of the C names.
 """
 
 from __future__ import annotations
@@ -54,16 +54,13 @@ def track(src, dst, th):  # noqa: C901, PLR0912, PLR0915 - as in C
         if flags & FIN:
             end = u32(end + 1)
         src["seqlo"] = seq
-        if src["state"] < TCPS_SYN_SENT:
-            src["state"] = TCPS_SYN_SENT
+        src["state"] = max(src["state"], TCPS_SYN_SENT)
         if src["seqhi"] == 1 or seq_geq(end + max(1, dst["max_win"] << dws), src["seqhi"]):
             src["seqhi"] = u32(end + max(1, dst["max_win"] << dws))
         src["max_win"] = max(src["max_win"], win)
     elif flags & FIN:
         end = u32(end + 1)
-    if not flags & ACK:
-        ack = dst["seqlo"]
-    elif (ack == 0 and flags & (ACK | RST) == ACK | RST) or dst["state"] < TCPS_SYN_SENT:
+    if not flags & ACK or (ack == 0 and flags & (ACK | RST) == ACK | RST) or dst["state"] < TCPS_SYN_SENT:
         ack = dst["seqlo"]
     if seq == end:
         seq = src["seqlo"]
