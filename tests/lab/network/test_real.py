@@ -12,16 +12,16 @@ from dataclasses import replace
 
 import pytest
 
+from gimli.lab import catalogue
 from gimli.lab.namespaces import NetworkRefused
 from gimli.lab.network import measure
 from gimli.lab.network.real import changes, ground, play
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.network.simulator.record import Merged, Told
 from gimli.lab.network.topology import Block, Fault, Firewall, Kind
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-QUICK = changes.quick(PFSYNC_MULTICAST)
+QUICK = changes.quick(catalogue.find("pfsync-multicast").topology)
 SHORT = replace(
     QUICK, lasts_s=6.0, traffic=replace(QUICK.traffic, connections=40, over_s=1.0, thinks_s=(0.5, 2.5))
 )
@@ -120,7 +120,8 @@ def test_who_is_not_root_is_told_so():
     program = (
         "import os\n"
         "from gimli.lab.network.real import changes, ground\n"
-        "from gimli.lab.network.scenarios import PFSYNC_MULTICAST as topology\n"
+        "from gimli.lab import catalogue\n"
+        "topology = catalogue.find('pfsync-multicast').topology\n"
         "os.setuid(65534)\n"
         "try: ground.Ground(changes.quick(topology))\n"
         "except ground.NetworkRefused as error: print(error, error.fix)\n"
@@ -134,7 +135,8 @@ def test_nothing_is_left_when_it_is_killed_in_the_middle():
     """Programs, filters and namespaces all end with their maker, whoever kills it."""
     program = (
         "from gimli.lab.network.real import changes, play\n"
-        "from gimli.lab.network.scenarios import PFSYNC_MULTICAST as topology\n"
+        "from gimli.lab import catalogue\n"
+        "topology = catalogue.find('pfsync-multicast').topology\n"
         "play.play(changes.quick(topology), 1, lambda words: print(words, flush=True))\n"
     )
     maker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
