@@ -6,11 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.network.simulator.frames import ACK, SYN, Frame, Segment, pair_of_flows
 from gimli.lab.network.simulator.record import Dropped, Tracked
 from gimli.lab.network.topology import Binding, Block, Carp, Release
-from tests.lab.network.designs import SERVICE, dmz, firewalls, pf, redirected, run, small, traffic, world
+from tests.lab.network.designs import (
+    PFSYNC_MULTICAST,
+    SERVICE,
+    dmz,
+    firewalls,
+    pf,
+    redirected,
+    run,
+    small,
+    traffic,
+    world,
+)
 
 FRONT = range(1, 100)
 
@@ -126,7 +136,7 @@ def test_copies_of_syns_come_before_the_state_does():
     ids=["if-bound", "rdr"],
 )
 def test_no_state_fits_a_copy_when_states_are_bound_or_translated(topology):
-    """If-bound, none of the backup's is of this interface; translated, a client's packet is another inside."""
+    """If-bound, none of the backup's is of this interface; translated, a packet is another one inside."""
     played = run(topology, traced=set(FRONT))
     assert played.count("copies", "fw2") > 50
     assert not [entry for number in FRONT for entry in copies(played, number)]

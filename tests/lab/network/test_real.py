@@ -83,6 +83,7 @@ def test_the_cable_is_pulled_in_the_middle_of_a_run():
     assert merged_s
     assert max(merged_s) < cut_s + 0.5
     assert run.count("copies") > 1000
+    assert run.counts["sync_lost"]["fw1"]
 
 
 @pytest.mark.parametrize(

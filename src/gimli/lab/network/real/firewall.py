@@ -245,6 +245,8 @@ def _sync_socket(topology: model.Topology, config: model.Firewall) -> socket.soc
     ours = _sync_address(config)
     theirs = next(_sync_address(other) for other in topology.firewalls if other is not config)
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    # With the cable out, the other one's address would be looked for on the internet.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, config.sync.encode())
     made.bind((ours, SYNC_PORT))
     made.connect((theirs, SYNC_PORT))
     made.setblocking(False)
