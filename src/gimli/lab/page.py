@@ -120,14 +120,12 @@ def _causes(result: Result) -> Iterator[str]:
 def _cures(result: Result) -> Iterator[str]:
     if not result.cures:
         return
-    yield "<h2>Cures</h2><table><tr><th>change<th>doubled<th>endless<th>price</tr>"
+    heads = "".join(f"<th>{escape(head)}" for head in result.cure_heads)
+    yield f"<h2>Cures</h2><table><tr><th>change{heads}<th>price</tr>"
     for cure in result.cures:
         mark = "yes" if cure.cures else "no"
-        yield (
-            f'<tr><td class="{mark}">{escape(cure.change)}'
-            f'<td class="number">{cure.metrics["doubled"]} of {cure.metrics["runs"]}'
-            f'<td class="number">{cure.metrics["endless"]}<td>{escape(cure.price)}</tr>'
-        )
+        cells = "".join(f'<td class="number">{escape(cell)}' for cell in cure.cells)
+        yield f'<tr><td class="{mark}">{escape(cure.change)}{cells}<td>{escape(cure.price)}</tr>'
     yield "</table>"
 
 

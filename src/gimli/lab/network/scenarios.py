@@ -22,7 +22,7 @@ from gimli.lab.network.topology import (
 
 _GROUP_MAC = "01:00:5e:00:02:64"
 _SERVICE = "192.0.2.100"
-_WAN = Link(rate_mbit=1000.0, latency_s=0.008, jitter_s=0.0004)
+_WAN = Link(rate_mbit=1000.0, latency_s=0.0007, jitter_s=0.00007)
 _LAN = Link(rate_mbit=1000.0)
 _SYNC = Link(rate_mbit=100.0)
 
@@ -88,7 +88,7 @@ PFSYNC_MULTICAST = Topology(
         requests=(2, 5),
         thinks_s=(0.5, 6.0),
         mix=(
-            Request("page", 10.0, (300, 900), (2_000, 30_000)),
+            Request("page", 10.0, (300, 900), (1_000, 12_000)),
             Request("download", 3.0, (300, 900), (90_000, 170_000)),
             Request("upload", 1.0, (80_000, 160_000), (300, 900)),
         ),
