@@ -173,6 +173,7 @@ def record(
         log=tuple(sorted(log, key=lambda entry: entry.t_s)),
         fates=tuple(fate for fate in fates if not fate.is_plain),
         fine=sum(fate.is_plain and not fate.is_backend for fate in fates),
+        open_at_fault=sum(fate.was_open_at_fault and not fate.is_backend for fate in fates),
         answered=sum(found.answered for found in findings.values()),
         counts=counts,
         back_most=max(found.back_most for found in findings.values()),
@@ -197,11 +198,7 @@ def _joined(parts: list[Fate]) -> Fate:
     fate = replace(parts[0])
     for part in parts[1:]:
         fate.back += part.back
-        for key, count in (part.dropped or {}).items():
-            fate.dropped = fate.dropped or {}
-            fate.dropped[key] = fate.dropped.get(key, 0) + count
-        if part.dropped:
-            first_s = fate.dropped_s[0] or part.dropped_s[0]
-            last_s = max(fate.dropped_s[1], part.dropped_s[1])
-            fate.dropped_s = (min(first_s, part.dropped_s[0]), last_s)
+        fate.dropped += part.dropped
+        fate.dropped_first = max(fate.dropped_first, part.dropped_first, key=lambda one: one[1])
+        fate.freeze = fate.freeze or part.freeze
     return fate
