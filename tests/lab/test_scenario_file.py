@@ -210,7 +210,10 @@ def test_an_expectation_has_its_time():
         ('target = "203.0.113.9"', 'target = "203.0.113.8"', "traffic.target: nobody answers at 203.0.113.8"),
         ("requests = [1, 2]", "requests = [2, 1]", "the least, 2, is more than the most, 1"),
         ("requests = [1, 2]", "requests = 2", "expected the least and the most, got a number (2)"),
-        ("weight = 1", "weight = -1", "request.1.weight: expected a number from 0 to 1e+06"),
+        ("weight = 1", "weight = -1", "request.1.weight: expected a number from 0.001 to 1e+06"),
+        ('over = "1s"', 'over = "0.0s"', 'traffic.over: "0.0s" is not a time of more than 0'),
+        ('about = "a', '[[link]]\nname = "a"\nrate = "0Mb/s"\n[[client]]\nname = "a', 'link.1.rate: "0Mb/s" is not'),
+        ('gets = ["2kB"', 'gets = ["0kB"', 'request.1.gets: "0kB" is not a size of more than 0'),
         ("connections = 3\n", "", "traffic.connections: missing; how many, in all: connections = 60"),
         ("[[request]]", "[request]", "request: expected tables [[request]], got a table"),
         ('about = "a', 'expects = ["failover under"]\nabout = "a', '"failover under" ends in no time'),
@@ -295,6 +298,7 @@ def test_the_shipped_files_fit_the_schema(name):
         ("[[request]]", "[request]"),
         ('about = "a', 'expects = ["failover under"]\nabout = "a'),
         ('gets = ["2kB", "30kB"]', 'gets = ["2kB", "30KiB"]'),
+        ('over = "1s"', 'over = "0.0s"'),
     ],
 )
 def test_what_the_reader_refuses_of_a_single_value_the_schema_refuses(old, new):
