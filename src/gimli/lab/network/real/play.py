@@ -111,7 +111,9 @@ def play(topology: model.Topology, seed: int, tell: Callable[[str], None], pcap:
     with Ground(topology) as ground, taps(topology, ground, pcap):
         programs: list[Program] = []
         try:
-            for name, host in ground.hosts.items():
+            # The firewalls first, also in the end: without them nobody hears another program end.
+            for name in _firewalls_first(topology):
+                host = ground.hosts[name]
                 programs.append(Program(host, station.Part(topology, name, seed)))
             for program in programs:
                 program.wait_until_ready()
@@ -126,6 +128,11 @@ def play(topology: model.Topology, seed: int, tell: Callable[[str], None], pcap:
             for program in programs:
                 program.kill()
     return record(topology, findings, counted, told)
+
+
+def _firewalls_first(topology: model.Topology) -> list[str]:
+    firewalls = [config.name for config in topology.firewalls]
+    return firewalls + [config.name for config in topology.hosts if config.name not in firewalls]
 
 
 def _live(topology: model.Topology, ground: Ground, began_s: float) -> Iterable[Told]:
@@ -170,7 +177,7 @@ def record(
         counts=counts,
         back_most=max(found.back_most for found in findings.values()),
         double_s=0.0,
-        masters={topology.firewalls[0].name: 0.0},
+        masters={station.master_of(topology).name: 0.0},
         events=sum(found.events for found in findings.values()),
     )
 
