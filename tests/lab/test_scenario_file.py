@@ -212,7 +212,7 @@ def test_an_expectation_has_its_time():
         ("requests = [1, 2]", "requests = 2", "expected the least and the most, got a number (2)"),
         ("weight = 1", "weight = -1", "request.1.weight: expected a number from 0.001 to 1e+06"),
         ('over = "1s"', 'over = "0.0s"', 'traffic.over: "0.0s" is not a time of more than 0'),
-        ("[traffic]", '[[link]]\nrate = "0Mb/s"\n[traffic]', 'link.1.rate: "0Mb/s" is not a rate of more than 0'),
+        ("[traffic]", '[[link]]\nrate = "0Mb/s"\n[traffic]', 'link.1.rate: "0Mb/s" is not a rate'),
         ('gets = ["2kB"', 'gets = ["0kB"', 'request.1.gets: "0kB" is not a size of more than 0'),
         ("connections = 3\n", "", "traffic.connections: missing; how many, in all: connections = 60"),
         ("[[request]]", "[request]", "request: expected tables [[request]], got a table"),
