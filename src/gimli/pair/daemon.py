@@ -258,7 +258,7 @@ class Daemon:
     def _emit(self, order: Emit) -> None:
         presence = self._host.presences[order.vhid]
         if order.advertisement.is_bow_out:
-            presence.send(order.advertisement)
+            presence.bow_out(order.advertisement)
         else:
             errors = self._hold(order.vhid, lambda: presence.advertise(order.advertisement))
             if errors is None:

@@ -128,7 +128,7 @@ class Presence:
         """Send an advertisement of a MASTER, and hold on to the lease.
 
         Returns:
-            Why it did not go out; empty when it did.
+            Why it did not go out on every path; empty when it did.
 
         Raises:
             LeaseLapsed: it is MASTER no more.
@@ -136,33 +136,25 @@ class Presence:
         """
         self.keep_lease()
         before_s = _now_s()
-        error = self.send(advertisement)
-        if not error:
+        errors = self._send(advertisement)
+        if not all(errors):
             self._sent_s = before_s
             self.keep_lease()
-        return error
+        return _in_words(errors)
 
     def silent_s(self) -> float:
         """How long ago the last advertisement went out."""
         return _now_s() - self._sent_s
 
-    def send(self, advertisement: Advertisement) -> str:
-        """Send an advertisement as it is; why it did not go out on every path, empty when it did."""
-        if self._carp.peers:
-            payload = packet.pack_advertisement(advertisement)
-            paths = zip(self._unicast, self._carp.peers, strict=True)
-            errors = [_send(each, payload, peer) for each, peer in paths]
-        else:
-            frames = (packet.pack_frame(advertisement, source, self._mac) for source in self._sources)
-            errors = [self._sender.send(frame) for frame in frames]
-        return "; ".join(str(error.strerror) for error in errors if error)
+    def bow_out(self, advertisement: Advertisement) -> None:
+        """Send the last advertisement of a MASTER, as far as it goes."""
+        self._send(advertisement)
 
     def announce(self) -> str:
         """Tell the link where the addresses are; why that was not possible, empty when it was."""
         addresses = [address.ip for address in self._carp.addresses]
         frames = announce.announcements(addresses, self._mac, router=_is_router())
-        errors = [self._sender.send(frame) for frame in frames]
-        return "; ".join(dict.fromkeys(str(error.strerror) for error in errors if error))
+        return _in_words([self._sender.send(frame) for frame in frames])
 
     def close(self) -> None:
         """Remove what was made for it.
@@ -174,11 +166,24 @@ class Presence:
             each.close()
         self._addresses.close()
 
+    def _send(self, advertisement: Advertisement) -> list[OSError | None]:
+        """By every path; for each why it did not go out."""
+        if self._carp.peers:
+            payload = packet.pack_advertisement(advertisement)
+            paths = zip(self._unicast, self._carp.peers, strict=True)
+            return [_send(each, payload, peer) for each, peer in paths]
+        frames = (packet.pack_frame(advertisement, source, self._mac) for source in self._sources)
+        return [self._sender.send(frame) for frame in frames]
+
     def _left_s(self) -> float:
         left_s = self._sent_s + self._length_s - _now_s()
         if left_s < JIFFY_S_MAX:  # some kernels take less than a jiffy for ever
             raise LeaseLapsed("the lease has lapsed")
         return left_s
+
+
+def _in_words(errors: list[OSError | None]) -> str:
+    return "; ".join(dict.fromkeys(str(error.strerror) for error in errors if error))
 
 
 def _now_s() -> float:

@@ -136,7 +136,7 @@ def test_copies_of_syns_come_before_the_state_does():
     ids=["if-bound", "rdr"],
 )
 def test_no_state_fits_a_copy_when_states_are_bound_or_translated(topology):
-    """If-bound, none of the backup's is of this interface; translated, a packet is another one inside."""
+    """If-bound, none is of this interface; translated, a client's packet is another inside."""
     played = run(topology, traced=set(FRONT))
     assert played.count("copies", "fw2") > 50
     assert not [entry for number in FRONT for entry in copies(played, number)]

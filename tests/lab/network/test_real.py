@@ -121,8 +121,8 @@ def test_who_is_not_root_is_told_so():
     program = (
         "import os\n"
         "from gimli.lab.network.real import changes, ground\n"
-        "from gimli.lab import catalogue\n"
-        "topology = catalogue.find('pfsync-multicast').topology\n"
+        "from gimli.lab.catalogue import network\n"
+        "topology = network('pfsync-multicast')\n"
         "os.setuid(65534)\n"
         "try: ground.Ground(changes.quick(topology))\n"
         "except ground.NetworkRefused as error: print(error, error.fix)\n"
@@ -136,8 +136,8 @@ def test_nothing_is_left_when_it_is_killed_in_the_middle():
     """Programs, filters and namespaces all end with their maker, whoever kills it."""
     program = (
         "from gimli.lab.network.real import changes, play\n"
-        "from gimli.lab import catalogue\n"
-        "topology = catalogue.find('pfsync-multicast').topology\n"
+        "from gimli.lab.catalogue import network\n"
+        "topology = network('pfsync-multicast')\n"
         "play.play(changes.quick(topology), 1, lambda words: print(words, flush=True))\n"
     )
     maker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

@@ -49,7 +49,7 @@ class Program:
 
 
 class Wire:
-    """``drops(side, number, segment)`` says whether what is sent gets lost; ``delays`` how late it is."""
+    """``drops(side, number, segment)`` says whether what a side sends is lost; ``delays`` how late it is."""
 
     def __init__(self, left=None, right=None, *, tcp=None, right_tcp=None, drops=None, delays=None):
         self.engine = Engine()
