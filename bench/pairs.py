@@ -160,7 +160,10 @@ class Ucarp(Pair):
 
 
 class Keepalived(Pair):
-    """keepalived with VRRP; priority 254 on both, so that its dead time is the one of CARP."""
+    """keepalived with VRRP; priority 254 on both, so that its dead time is the one of CARP.
+
+    Real-time and kept in memory, as ours is; it is neither by itself.
+    """
 
     name = "keepalived"
     program = "keepalived"
@@ -173,7 +176,8 @@ class Keepalived(Pair):
     def configuration(self, node: Node) -> str:  # noqa: ARG002 - who inherits it needs to know
         """The keepalived.conf of a node. Fractions of a second are VRRP 3."""
         return (
-            f"global_defs {{\n script_user root\n vrrp_version {3 if self.fast else 2}\n}}\n"
+            f"global_defs {{\n script_user root\n vrrp_version {3 if self.fast else 2}\n"
+            " vrrp_rt_priority 1\n vrrp_no_swap\n}\n"
             f"{self.instance('lan', 'lan0', LAN_ADDRESS, _VHID)}"
         )
 

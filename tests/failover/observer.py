@@ -10,6 +10,7 @@ are the kernel's.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import itertools
 import json
@@ -19,6 +20,7 @@ import socket
 import struct
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,18 +73,26 @@ class Observation:
     Args:
         echoes_ns: when echoes came, in order.
         answers: to the question by ARP, by time.
-        asked: how often that was asked.
+        asked_ns: when that was asked.
         adverts: when each node's advertisements came.
     """
 
     echoes_ns: tuple[int, ...]
     answers: tuple[Answer, ...]
-    asked: int
+    asked_ns: tuple[int, ...]
     adverts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def answerers(self) -> list[str]:
-        """Whose answers followed whose: ``["a", "b"]`` is a failover; more changes are two at once."""
+        """Whose answers followed whose: ``["a", "b"]`` is a failover."""
         return [node for node, _ in itertools.groupby(answer.node for answer in self.answers)]
+
+    def answered_twice(self) -> int:
+        """How many questions were answered by more than one node, or more than once.
+
+        The kernels answer at once, and what comes after the next question would be an answer to that.
+        """
+        places = Counter(bisect.bisect(self.asked_ns, answer.at_ns) for answer in self.answers)
+        return sum(count > 1 for count in places.values())
 
     def silence_s(self, from_ns: int, until_ns: int) -> float:
         """The longest time without an echo that has to do with what happened between these two."""
@@ -130,7 +140,7 @@ class Observer(Program):
         return Observation(
             tuple(seen["echoes"]),
             tuple(sorted((Answer(*each) for each in seen["answers"]), key=lambda answer: answer.at_ns)),
-            seen["asked"],
+            tuple(seen["asked"]),
             {node: tuple(times) for node, times in seen["adverts"].items()},
         )
 
@@ -152,7 +162,7 @@ class _Watching:
             within(told["switch"], lambda name=name: _port_socket(name)): node
             for node, name in told["ports"].items()
         }
-        self._asked = 0
+        self._asked: list[int] = []
         self._echoes: list[int] = []
         self._answers: list[tuple[int, str]] = []
         self._adverts: dict[str, list[int]] = {node: [] for node in told["ports"]}
@@ -179,10 +189,10 @@ class _Watching:
                 self._ask()
 
     def _ask(self) -> None:
-        self._asked += 1
+        self._asked.append(time.time_ns())
         for through, packet, to in (
             (self._arp, self._asking, None),
-            (self._echo, _echo_request(self._id, self._asked & 0xFFFF), (self._address, 0)),
+            (self._echo, _echo_request(self._id, len(self._asked) & 0xFFFF), (self._address, 0)),
         ):
             try:
                 through.sendto(packet, to) if to else through.send(packet)

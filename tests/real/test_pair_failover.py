@@ -59,7 +59,7 @@ def test_a_master_that_is_killed_loses_no_connection(site, nat):
     assert lost(fates) == []
     seen = observer.finish()
     assert seen.answerers() == ["a", "b"]
-    assert len(seen.answers) <= seen.asked, "a question was answered twice"
+    assert seen.answered_twice() == 0
     status = site.b.status()
     assert status["role"] == "MASTER"
     assert status["states"]["owner"]
@@ -73,7 +73,8 @@ def test_a_master_whose_cable_is_pulled_loses_no_connection(site, nat):
     site.pull(site.a)
     observer.wait_until_answers("b")
     assert lost(flows.finish()) == []
-    assert observer.finish().answerers() == ["a", "b"]
+    seen = observer.finish()
+    assert (seen.answerers(), seen.answered_twice()) == (["a", "b"], 0)
     assert site.b.wait_for_role("MASTER", 1)["why"] == "took over: 192.0.2.2 bowed out"
     assert site.b.wait_for_role("MASTER", 2)
 
@@ -94,7 +95,8 @@ def test_a_master_that_freezes_falls_silent_in_the_kernel_and_yields_when_it_wak
     site.a.wait_until(lambda status: status["states"]["synchronised"], "the connections")
     assert lost(flows.finish()) == []
     assert firewall.forwarded(site.a) == passed
-    assert observer.finish().answerers() == ["a", "b"]
+    seen = observer.finish()
+    assert (seen.answerers(), seen.answered_twice()) == (["a", "b"], 0)
     assert site.b.status()["guard"]["counters"] == dropped
     # Its bow-out, which is for the sync link; an announcement would be a second one.
     assert site.a.status()["guard"]["counters"]["dropped_out_1"] == 1
