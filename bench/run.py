@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 import beats
 import crashes
 import hangs
+import leases
 import output
 import pauses
 import services
+import sync
 import takeovers
 from figures import Figure, load, table, this_machine
 from workbench import Effort, Unmeasurable, Workbench
+
+import failover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +37,9 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "services": services.measure,
     "output": output.measure,
     "takeovers": takeovers.measure,
+    "leases": leases.measure,
+    "sync": sync.measure,
+    "failover": failover.measure,
 }
 
 
@@ -52,7 +59,7 @@ def main() -> int:
     print(f"{machine}\nbefore: {loads['before']}; after: {loads['after']}\n\n{table(figures)}")
     if arguments.json:
         document = {
-            "schema": 1,
+            "schema": 2,
             "machine": asdict(machine),
             "load": loads,
             "figures": [figure.to_json() for figure in figures],

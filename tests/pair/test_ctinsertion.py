@@ -65,7 +65,7 @@ def test_a_connection_without_nat_is_inserted_as_it_is():
     ids=["source", "destination", "IPv6", "ICMP"],
 )
 def test_nat_is_spelled_out_and_the_reply_is_as_if_there_was_none(connection, kind, to):
-    """The kernel makes the translated reply from the two; given that one at once, it would translate nothing."""
+    """The kernel makes the translated reply of the two; given that one at once, it translates nothing."""
     found = ctmessage.parts(ctinsertion.insertion(canonical(connection)))
     assert netlink.value(found[kind], len(found[kind]) - 4) == translation(*to)
     assert found[ctmessage.TUPLE_REPLY] == connection.but(reply_source=None, reply_destination=None).tuple(2)

@@ -46,3 +46,19 @@ def test_attributes_come_back(pairs):
 def test_a_value_that_is_too_short_is_refused():
     with pytest.raises(PeerError, match="2 bytes, expected 4"):
         netlink.value(struct.pack("=HH", 6, 1) + b"ab", 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=20)), max_size=8))
+def test_contents_come_back_in_order_even_of_a_type_that_comes_twice(pairs):
+    data = b"".join(netlink.attribute(kind, content) for kind, content in pairs)
+    assert list(netlink.contents(data)) == pairs
+    assert list(netlink.contents(netlink.nest(7, data))) == [(7, data)]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_contents_or_are_refused(data):
+    try:
+        found = list(netlink.contents(data))
+    except PeerError:
+        return
+    assert all(content in data for _, content in found)

@@ -22,10 +22,12 @@ def datagrams(draw):
             st.binary(max_size=60) | st.binary(min_size=1, max_size=30).map(lambda part: part * 500)
         ),
         owns=owns,
+        beat=draw(NUMBERS),
+        echo=draw(NUMBERS),
     )
 
 
-ONE = Datagram(Kind.STATES, 7, 8, Reign(3, 7), 5, b"state" * 400, owns=True)
+ONE = Datagram(Kind.STATES, 7, 8, Reign(3, 7), 5, b"state" * 400, owns=True, beat=1, echo=2)
 
 
 @given(datagrams())
@@ -64,7 +66,7 @@ def sealed(wire, head_at, byte, payload=None):
     """A datagram with a byte of its head changed, and a tag that is right: the peer's own mistake."""
     data = bytearray(wire.pack(ONE))
     data[head_at] ^= byte
-    head, body = bytes(data[:48]), bytes(data[48:-16]) if payload is None else payload
+    head, body = bytes(data[:64]), bytes(data[64:-16]) if payload is None else payload
     return head + body + wire._tag(head, body)
 
 
@@ -97,7 +99,7 @@ def test_an_authentic_payload_that_does_not_inflate_is_refused(payload):
 def test_a_payload_that_inflates_to_too_much_is_refused():
     """Bounded memory: 60 bytes could be a gigabyte."""
     wire = Wire(b"secret")
-    bomb = Datagram(Kind.STATES, 7, 8, Reign(3, 7), 5, bytes(10_000_000), owns=True)
+    bomb = Datagram(Kind.STATES, 7, 8, Reign(3, 7), 5, bytes(10_000_000), owns=True, beat=1, echo=2)
     with pytest.raises(Refused) as refused:
         wire.parse(wire.pack(bomb))
     assert refused.value.reason == "compression"

@@ -10,19 +10,9 @@ import sys
 import pytest
 
 from gimli import process
-from tests.conftest import COMMAND, PATIENCE_S
+from tests.conftest import COMMAND, PATIENCE_S, WITHOUT_CGROUPS
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-
-# Each mount is made private first: what is unmounted here must stay mounted outside, and in a chroot there is
-# no root mount to do it for all.
-_UNMOUNT = """
-cut -d" " -f5 /proc/self/mountinfo | while read m; do mount --make-private "$m"; done
-umount -a -t cgroup2
-exec "$@"
-"""
-WITHOUT_CGROUPS = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _UNMOUNT, "sh")
-"""As on a machine, or in a container, where no control group can be made."""
 
 FORKS = """
 import os, signal, sys, time
@@ -96,8 +86,12 @@ def test_a_new_instance_never_meets_the_workers_of_the_old(gimli, kind):
     running, workers = start(gimli, kind, "signal.SIG_IGN")
     os.kill(running.pids()[0], signal.SIGKILL)
     running.wait_for("leftovers", signal="SIGKILL")
-    running.wait_for("started", restarts=1)
+    started = running.wait_for("started", restarts=1)
     assert not any(map(is_living, workers))
+    # Nor does it die of their KILL: Linux 6.18 ends whoever is born into a control group that was killed.
+    reader = gimli.popen("logs", "app", "-f", "-n", "1", stdout=subprocess.PIPE)
+    assert gimli.read_line(reader) == "forked\n"
+    assert is_living(started["pid"])
 
 
 def test_what_a_dead_monitors_instance_left_is_killed_before_the_next_starts(gimli, kind):

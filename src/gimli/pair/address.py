@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from gimli.pair.links import Address, Interface, Link
     from gimli.pair.settings import Settings
 
-_ALIAS = "gimli pair: vhid "
+_STACKED = ("vlan", "macvlan", "ipvlan")
+_VIRTUAL_MAC = "00:00:5e:00:01:"
 _DROP_ATTEMPTS = 3
 
 
@@ -168,20 +169,15 @@ class Addresses:
     def _link(self, name: str) -> Link:
         found = self._links.link(name)
         if found is None:
-            raise AddressRefused(
-                f"vhid {self.place.vhid}: there is no interface {name}",
-                why="the host has none of that name",
-                fix="see: ip link",
-            )
+            raise _absent(name)
         return found
 
     def _make_device(self, parent: Link) -> None:
         device = self._links.link(self.place.device)
         if device and (device.kind, device.parent, device.mac) == ("macvlan", parent.index, self.place.mac):
             return
-        alias = f"{_ALIAS}{self.place.vhid}"
         try:
-            self._links.change(links.make_macvlan(self.place.device, parent, self.place.mac, alias))
+            self._links.change(links.make_macvlan(self.place.device, parent, self.place.mac))
         except OSError as error:
             raise AddressRefused(
                 f"vhid {self.place.vhid}: cannot make {self.place.device} on {parent.name}",
@@ -233,7 +229,7 @@ def remove_leftovers(places: Iterable[Place]) -> tuple[str, ...]:
     try:
         names = {link.index: link.name for link in asking.links()}
         for link in asking.links():
-            if link.kind == "macvlan" and link.alias.startswith(_ALIAS):
+            if _is_ours(link):
                 asking.change(links.delete_link(link.index), tolerate=GONE)
                 removed.append(f"device {link.name}")
         wanted = {(place.interface, ip_interface(each).ip) for place in places for each in place.addresses}
@@ -246,3 +242,34 @@ def remove_leftovers(places: Iterable[Place]) -> tuple[str, ...]:
     finally:
         asking.close()
     return tuple(removed)
+
+
+def _absent(interface: str) -> AddressRefused:
+    return AddressRefused(
+        f"there is no interface {interface}", why="the host has none of that name", fix="see: ip link"
+    )
+
+
+def _is_ours(link: Link) -> bool:
+    return link.kind == "macvlan" and any(
+        (link.name, link.mac) == (f"carp{vhid}", f"{_VIRTUAL_MAC}{vhid:02x}") for vhid in range(1, 256)
+    )
+
+
+def subnets_of(interface: str) -> tuple[str, ...]:
+    """The subnets that an interface, and whatever is on top of it such as VLANs, have addresses in.
+
+    Raises:
+        AddressRefused: there is no such interface.
+    """
+    asking = Links()
+    try:
+        every = asking.links()
+        if interface not in {link.name for link in every}:
+            raise _absent(interface)
+        indices = {link.index for link in every if link.name == interface}
+        indices |= {link.index for link in every if link.kind in _STACKED and link.parent in indices}
+        networks = (each.address.network for each in asking.addresses() if each.index in indices)
+        return tuple(sorted({str(network) for network in networks}))
+    finally:
+        asking.close()

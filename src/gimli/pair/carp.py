@@ -94,8 +94,8 @@ def _nothing(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
     return vhid, ()
 
 
-def _listen(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
-    patience_s = master_down_interval_s(vhid.advbase, vhid.advskew)
+def _listen(vhid: Vhid, event: Enabled) -> tuple[Vhid, tuple[Action, ...]]:
+    patience_s = event.patience_s or master_down_interval_s(vhid.advbase, vhid.advskew)
     return vhid, (
         Arm(Timer.MASTER_DOWN, patience_s),
         Tell(
@@ -208,7 +208,10 @@ def _yield_outranked(vhid: Vhid, event: PeerOutranks) -> tuple[Vhid, tuple[Actio
 
 
 def _yield_owner(vhid: Vhid, event: Outranked) -> tuple[Vhid, tuple[Action, ...]]:
-    why = f"the peer has owned the connections since, in epoch {event.epoch}"
+    because = f"; ours was a demotion of {vhid.demotion}, because {vhid.demoted_because}"
+    why = (
+        f"the peer has owned the connections since, in epoch {event.epoch}{because if vhid.demotion else ''}"
+    )
     return _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
 
 

@@ -16,7 +16,7 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gimli.errors import GimliError
 from gimli.pair import ctinsertion, ctmessage, netlink
@@ -75,18 +75,22 @@ class _Mmsghdr(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_MSG_TRUNC = 0x20
+_LOST = -1
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one reading of events brought."""
+    """What one reading of events brought.
 
-    messages: list[bytes] = field(default_factory=list)
-    lost: bool = False
-    """The kernel has dropped events: what it holds must be read as a whole."""
-    more: bool = False
-    """There may be more to read right away."""
+    Args:
+        messages: netlink messages, in order.
+        lost: the kernel has dropped events: its table must be read as a whole.
+        may_be_more: whether it is worth while to read at once again.
+    """
+
+    messages: list[bytes]
+    lost: bool
+    may_be_more: bool = False
 
 
 class Events:
@@ -112,7 +116,6 @@ class Events:
         words = memoryview(self._headers).cast("B").cast("I")
         stride = ctypes.sizeof(_Mmsghdr) // 4
         self._lengths = words[_Mmsghdr.length.offset // 4 :: stride]
-        self._flags = words[_Msghdr.flags.offset // 4 :: stride]
 
     def fileno(self) -> int:
         """For the loop: readable when something has changed."""
@@ -120,21 +123,29 @@ class Events:
 
     def drain(self) -> Batch:
         """Up to 128 messages, without waiting."""
-        batch = Batch()
-        count = _libc.recvmmsg(self._socket.fileno(), self._headers, _SLOTS, socket.MSG_DONTWAIT, None)
-        if count < 0:
-            number = ctypes.get_errno()
-            if number == errno.ENOBUFS:
-                batch.lost = batch.more = True
-            elif number not in {errno.EAGAIN, errno.EINTR}:
-                raise OSError(number, os.strerror(number))
-            return batch
-        batch.more = count == _SLOTS
+        count = self._receive()
+        if count == _LOST:
+            # What is still queued is older than what was lost, and worth nothing: everything is read anew.
+            while self._receive():
+                pass
+            return Batch([], lost=True)
         view, lengths = self._view, self._lengths
-        batch.messages = [
+        messages = [
             view[slot * _SLOT_BYTES : slot * _SLOT_BYTES + lengths[slot]].tobytes() for slot in range(count)
         ]
-        return batch
+        return Batch(messages, lost=False, may_be_more=count == _SLOTS)
+
+    def _receive(self) -> int:
+        """How many messages are in the slots."""
+        count = _libc.recvmmsg(self._socket.fileno(), self._headers, _SLOTS, socket.MSG_DONTWAIT, None)
+        if count >= 0:
+            return int(count)
+        number = ctypes.get_errno()
+        if number == errno.ENOBUFS:
+            return _LOST
+        if number in {errno.EAGAIN, errno.EINTR}:
+            return 0
+        raise OSError(number, os.strerror(number))
 
     def close(self) -> None:
         """Hear no more."""
@@ -150,11 +161,15 @@ class Dump:
 
     def __init__(self, receive_bytes: int = 1 << 20) -> None:
         self._socket = _netlink_socket(receive_bytes)
-        request = netlink.HEADER.pack(
-            ctmessage.BODY, ctmessage.GET, netlink.REQUEST | netlink.DUMP, 1, 0
-        ) + bytes(4)
-        self._socket.send(request)
+        self.done = True
+        self.again()
+
+    def again(self) -> None:
+        """Begin once more, when it has come to its end."""
+        assert self.done
         self.done = False
+        flags = netlink.REQUEST | netlink.DUMP
+        self._socket.send(netlink.HEADER.pack(ctmessage.BODY, ctmessage.GET, flags, 1, 0) + bytes(4))
 
     def fileno(self) -> int:
         """For the loop: readable while there is more."""

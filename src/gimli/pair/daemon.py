@@ -9,19 +9,20 @@ that runs this daemon sees it hang; the kernel sees it by itself, when the lease
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gimli import client, clock, lock, paths, process
 from gimli.control.server import Server
 from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.loop import Loop
-from gimli.pair import carp_actions, syncactions
+from gimli.pair import carp_actions, punctuality, syncactions
 from gimli.pair.address import AddressRefused, remove_leftovers
 from gimli.pair.hooks import Hooks
 from gimli.pair.host import Host
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from gimli.loop import Deadline
     from gimli.pair.config import Pair
     from gimli.pair.linkwatch import LinkEvent
+    from gimli.pair.warden import Look
+
+T = TypeVar("T")
 
 INSTANCE = "pair"
 SOCKET_NAME = "status.sock"
@@ -66,6 +70,7 @@ class Daemon:
         self._pair = pair
         self._loop = Loop()
         self._timers: dict[tuple[int, carp_actions.Timer], Deadline] = {}
+        self._orders: deque[Order | Emit | Note | syncactions.Action] = deque()
         self._is_ending = False
         self._began = clock.now_rfc3339()
         self._runtime_dir = paths.make_private_dir(os.path.join(paths.runtime_dir(), INSTANCE))
@@ -78,6 +83,8 @@ class Daemon:
         self._signals = SignalReader((*_ENDING, signal.SIGHUP))
         self._journal = Journal(os.path.join(journal_dir, f"{INSTANCE}.jsonl"))
         self._journal.subscribers.append(tell)
+        # Where the boot ends, and with it the kernel's connections.
+        self._master_path = os.path.join(self._runtime_dir, "master")
         self._epoch_path = os.path.join(state_dir, "epoch")
         self._host = Host(pair, self._runtime_dir)
         for words in remove_leftovers(self._host.places):
@@ -124,7 +131,9 @@ class Daemon:
         self._server = Server(self._loop, os.path.join(self._runtime_dir, SOCKET_NAME), self._asked)
         self._loop.watch(self._signals.fd, self._signalled)
         client.attach()
-        self._node.begin(_now_s())
+        for why in filter(None, (punctuality.run_first(), punctuality.stay_in_memory())):
+            self._journal.record("not-punctual", why=why)
+        self._node.begin(_now_s(), is_heir=os.path.exists(self._master_path))
         self._links_changed([])
         self._beat()
         client.running()
@@ -162,17 +171,19 @@ class Daemon:
             self._replication.filter.own = self._host.own_addresses()
         self._carry_out()
 
-    def _guard_changed(self, differences: tuple[str, ...]) -> None:
-        """Somebody else has changed the rules: without them nobody takes part."""
-        now_s = _now_s()
-        for words in differences:
-            self._journal.record("guard-altered", what=words)
-        why = f"the guard is not in place: {differences[0]}" if differences else ""
-        for carp in self._pair.carp:
-            if why:
-                self._node.obstructed(carp.vhid, "guard", why, now_s)
-            else:
-                self._node.freed(carp.vhid, "guard", now_s)
+    def _guard_changed(self, looks: list[Look]) -> None:
+        """The rules were looked at, for somebody else had changed them: without them nobody takes part."""
+        for look in looks:
+            for words in look.altered or look.wrong:
+                self._journal.record("guard-altered", what=words, mended=not look.wrong)
+            for carp in self._pair.carp:
+                if look.wrong:
+                    why = f"the guard is not in place: {look.wrong[0]}"
+                    self._node.obstructed(carp.vhid, "guard", why, _now_s())
+                    continue
+                self._node.freed(carp.vhid, "guard", _now_s())
+                if self._is_master(carp.vhid):
+                    self._hold(carp.vhid, self._host.presences[carp.vhid].keep_lease)
         self._carry_out()
 
     def _found(self, _: int) -> None:
@@ -192,10 +203,10 @@ class Daemon:
         return self._node.vhid(vhid).role is Role.MASTER
 
     def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
-        if timer is carp_actions.Timer.ADVERTISE and (events := self._host.poll_links()):
-            self._links_changed(events)
         self._node.expired(vhid, timer, _now_s())
         self._carry_out()
+        if timer is carp_actions.Timer.ADVERTISE:
+            self._host.ask_for_carriers()
 
     def _signalled(self, _: int) -> None:
         for received in self._signals.read():
@@ -206,6 +217,7 @@ class Daemon:
                 self._journal.reopen()
             elif not self._is_ending:
                 self._is_ending = True
+                client.stopping()
                 self._node.stop(f"received {name}", _now_s())
                 self._carry_out()
 
@@ -220,10 +232,10 @@ class Daemon:
 
     def _carry_out(self) -> None:
         """All that is ordered, and what the kernel's answers to it cause, in order."""
-        orders = deque(self._node.take_orders())
-        while orders:
-            self._do(orders.popleft())
-            orders.extend(self._node.take_orders())
+        self._orders.extend(self._node.take_orders())
+        while self._orders:
+            self._do(self._orders.popleft())
+            self._orders.extend(self._node.take_orders())
         if self._replication:
             self._replication.settle()
 
@@ -238,7 +250,7 @@ class Daemon:
             case syncactions.Tell(event, details):
                 self._note(event, dict(details))
             case syncactions.RememberEpoch(epoch):
-                save_epoch(self._epoch_path, epoch)
+                self._loop.after(0.0, lambda: save_epoch(self._epoch_path, epoch))  # not before the addresses
             case _:
                 assert self._replication is not None
                 self._replication.carry_out(order)
@@ -246,20 +258,34 @@ class Daemon:
     def _emit(self, order: Emit) -> None:
         presence = self._host.presences[order.vhid]
         if order.advertisement.is_bow_out:
-            presence.send(order.advertisement)
+            presence.bow_out(order.advertisement)
         else:
-            try:
-                error = presence.advertise(order.advertisement)
-            except LeaseLapsed:
-                self._node.lease_lapsed(order.vhid, presence.silent_s(), _now_s())
+            errors = self._hold(order.vhid, lambda: presence.advertise(order.advertisement))
+            if errors is None:
                 return
-            except GuardRefused as refused:
-                self._node.obstructed(order.vhid, "guard", str(refused), _now_s())
-                return
-            self._node.sent(order.vhid, error, _now_s())
+            self._node.sent(order.vhid, errors, _now_s())
         for action in order.also:
             assert self._replication is not None
             self._replication.carry_out(action)
+
+    def _hold(self, vhid: int, keep: Callable[[], T]) -> T | None:
+        """Do what needs the lease; None when that was not possible. What follows from it the node knows."""
+        presence = self._host.presences[vhid]
+        try:
+            return keep()
+        except LeaseLapsed:
+            self._node.lease_lapsed(vhid, presence.silent_s(), _now_s())
+        except GuardRefused as refused:
+            self._host.look_at_guard()
+            if presence.has_time:
+                return None  # until that is over it may be mended, and then nothing has happened
+            self._node.obstructed(vhid, "guard", str(refused), _now_s())
+        self._withdraw(vhid)
+        return None
+
+    def _withdraw(self, vhid: int) -> None:
+        """What a MASTER was about to do for a vhid is void: it is none any more."""
+        self._orders = deque(order for order in self._orders if not _is_masters(order, vhid))
 
     def _do_for(self, vhid: int, action: carp_actions.Action) -> None:
         presence = self._host.presences[vhid]
@@ -293,6 +319,7 @@ class Daemon:
             take()
         except (GuardRefused, AddressRefused) as refused:
             self._node.obstructed(vhid, subject, str(refused), _now_s())
+            self._withdraw(vhid)
             self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
 
     def _free(self, vhid: int, subject: str) -> None:
@@ -316,6 +343,16 @@ class Daemon:
         if event == "role":
             carp = next(carp for carp in self._pair.carp if carp.vhid == details["vhid"])
             self._hooks.role_changed(carp, details["role"])
+            if carp is self._pair.carp[0]:
+                self._remember_role(details["role"])
+
+    def _remember_role(self, role: str) -> None:
+        """Say to the next daemon of this boot whether the connections are those of this kernel."""
+        with contextlib.suppress(OSError):  # then the other node takes over, in its time
+            if role == Role.MASTER.value:
+                os.close(os.open(self._master_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            else:
+                os.unlink(self._master_path)
 
     # Questions.
 
@@ -346,9 +383,19 @@ class Daemon:
             self._replication.close()
         for words in self._host.close():
             self._journal.record("not-let-go", why=words)
+        self._hooks.finish()
         self._journal.record("pair-ended", pid=os.getpid())
         paths.unlink_if_there(self._lock_path)
         os.close(self._lock_fd)
+
+
+def _is_masters(order: Order | Emit | Note | syncactions.Action, vhid: int) -> bool:
+    match order:
+        case Emit(number, advertisement):
+            return number == vhid and not advertisement.is_bow_out
+        case Order(number, carp_actions.TakeAddresses() | carp_actions.Announce()):
+            return number == vhid
+    return False
 
 
 def _now_s() -> float:

@@ -6,21 +6,25 @@ Everything of the kernel that is neither a timer nor a connection is opened, loo
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gimli.errors import GimliError
-from gimli.pair import guard, nft, packet
-from gimli.pair.address import Addresses, AddressRefused, Place
+from gimli.pair import guard, nft, packet, readback
+from gimli.pair.address import Addresses, AddressRefused, Place, subnets_of
+from gimli.pair.aside import Aside
+from gimli.pair.carrier import Carrier
 from gimli.pair.config import Mac
 from gimli.pair.guard import Guard, Guarded, Vhid
 from gimli.pair.lease import Leases
 from gimli.pair.links import Links
 from gimli.pair.linkwatch import LinkWatch
+from gimli.pair.netlink_socket import NETFILTER, Netlink
 from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
 from gimli.pair.track import Finding
 from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
+from gimli.pair.warden import look_and_mend
 from gimli.pair.wire import Receiver, Sender
 
 if TYPE_CHECKING:
@@ -31,10 +35,11 @@ if TYPE_CHECKING:
     from gimli.pair.links import Link
     from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.packet import Address
+    from gimli.pair.warden import Look
 
 _ETHERNET_BYTES = 14
-_GUARD_DEBOUNCE_S = 0.05
-"""A transaction of somebody else comes in many messages."""
+_GUARD_DEBOUNCE_S = 0.01
+"""Somebody else's change may come in several transactions."""
 
 
 class SourceMissing(GimliError):
@@ -61,9 +66,12 @@ class Host:
         self.guard: Guard | None = None
         self._virtual = {address.ip for carp in pair.carp for address in carp.addresses}
         self._leases = Leases()
+        self._asking = Netlink(NETFILTER)
         devices = {name for place in self.places for name in (place.interface, place.device)}
         self._watch = LinkWatch(dict.fromkeys([*devices, *pair.track.interfaces]))
         self._closers: list[Callable[[], None]] = []
+        self._carriers: Aside[bool] | None = None
+        self._warden: Aside[Look] | None = None
 
     def sources(self) -> dict[int, Address]:
         """For each vhid the address that ranks it among equals.
@@ -78,7 +86,7 @@ class Host:
         loop: Loop,
         heard: Callable[[str, bytes], None],
         links_changed: Callable[[list[LinkEvent]], None],
-        guard_changed: Callable[[tuple[str, ...]], None],
+        guard_changed: Callable[[list[Look]], None],
     ) -> None:
         """Set up the guard, then everything that listens.
 
@@ -105,8 +113,7 @@ class Host:
             )
         for interface in dict.fromkeys(carp.interface for carp in self._pair.carp):
             self._listen(loop, interface, heard)
-        watch = self._watch
-        self._call_back(loop, watch, lambda: links_changed(watch.read()))
+        self._watch_links(loop, links_changed)
         self._watch_guard(loop, guard_changed)
 
     def obstacles(self) -> dict[int, str]:
@@ -122,14 +129,20 @@ class Host:
             Finding(f"interface {name}:", self._watch.trouble(name)) for name in self._pair.track.interfaces
         ]
 
-    def poll_links(self) -> list[LinkEvent]:
-        """What the kernel would tell up to a second late; asked before an advertisement."""
-        return self._watch.poll()
+    def ask_for_carriers(self) -> None:
+        """Ask for what the kernel would tell up to a second late; it comes to ``links_changed``."""
+        if self._carriers:
+            self._carriers.tell()
 
     def own_addresses(self) -> frozenset[bytes]:
         """Addresses that do not move with mastership, packed: their connections are this host's own."""
         found = (each.address.ip for each in self._links.addresses())
         return frozenset(address.packed for address in found if address not in self._virtual)
+
+    def look_at_guard(self) -> None:
+        """Have the rules looked at, and mended; ``guard_changed`` is called then."""
+        if self._warden:
+            self._warden.tell()
 
     def guard_counts(self) -> dict[str, int] | None:
         """Frames dropped, by counter; None when there are no rules.
@@ -137,8 +150,7 @@ class Host:
         Raises:
             GuardRefused: the rules cannot be read.
         """
-        listing = nft.read()
-        return {name: count.packets for name, count in guard.counts(listing).items()} if listing else None
+        return nft.counts(self._asking)
 
     def close(self) -> list[str]:
         """Leave nothing behind but the guard.
@@ -157,41 +169,27 @@ class Host:
             close()
         self._settings.restore()
         self._leases.close()
+        self._asking.close()
         self._links.close()
         return wrong
 
     def _set_up_guard(self) -> None:
-        pair = self._pair
-        vhids = tuple(
-            Vhid(place.vhid, place.interface, tuple(str(address.ip) for address in carp.addresses), place.mac)
-            for carp, place in zip(pair.carp, self.places, strict=True)
-        )
-        names = pair.guard.interfaces if pair.guard.is_on else ()
-        guarded = tuple(Guarded(name, self._subnets(name)) for name in names)
-        self.guard = Guard(vhids, guarded, nft.has_egress())
+        self.guard = wanted_guard(self._pair, has_egress=nft.has_egress())
         nft.apply(guard.ruleset(self.guard))
-        if differences := guard.verify(nft.read(), self.guard):
+        if differences := readback.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
-
-    def _subnets(self, interface: str) -> tuple[str, ...]:
-        link = self._link(interface)
-        return tuple(str(each.address.network) for each in self._links.addresses(link.index))
 
     def _listen(self, loop: Loop, interface: str, heard: Callable[[str, bytes], None]) -> None:
         receiver = Receiver(interface)
 
         def readable() -> None:
-            try:
-                frames = receiver.receive()
-            except OSError:
-                return  # it has gone down: the link's own message says so
-            for frame in frames:
+            for frame in receiver.receive():
                 heard(interface, frame[_ETHERNET_BYTES:])
 
         self._call_back(loop, receiver, readable)
 
     def _call_back(
-        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch, readable: Callable[[], None]
+        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch | Aside[Any], readable: Callable[[], None]
     ) -> None:
         def close() -> None:
             loop.forget(opened.fileno())
@@ -200,8 +198,20 @@ class Host:
         loop.watch(opened.fileno(), lambda _: readable())
         self._closers.append(close)
 
-    def _watch_guard(self, loop: Loop, guard_changed: Callable[[tuple[str, ...]], None]) -> None:
-        watch, waits = GuardWatch(self._leases.port), False
+    def _watch_links(self, loop: Loop, links_changed: Callable[[list[LinkEvent]], None]) -> None:
+        watch = self._watch
+        asking = Carrier(
+            dict.fromkeys([*(carp.interface for carp in self._pair.carp), *self._pair.track.interfaces])
+        )
+        self._closers.append(asking.close)
+        carriers = self._carriers = Aside("carrier", asking.has_changed)
+        self._call_back(loop, watch, lambda: links_changed(watch.read()))
+        self._call_back(loop, carriers, lambda: links_changed(watch.poll() if carriers.take() else []))
+
+    def _watch_guard(self, loop: Loop, guard_changed: Callable[[list[Look]], None]) -> None:
+        assert self.guard is not None
+        wanted, watch, waits = self.guard, GuardWatch(self._leases.port), False
+        warden = self._warden = Aside("warden", lambda: look_and_mend(wanted))
 
         def changed() -> None:
             nonlocal waits
@@ -212,21 +222,10 @@ class Host:
         def look() -> None:
             nonlocal waits
             waits = False
-            guard_changed(self._mend_guard())
+            warden.tell()
 
         self._call_back(loop, watch, changed)
-
-    def _mend_guard(self) -> tuple[str, ...]:
-        """What is different from what was set up and cannot be mended."""
-        assert self.guard is not None
-        try:
-            differences = guard.verify(nft.read(), self.guard)
-            if differences:
-                nft.apply(guard.ruleset(self.guard, fresh=False))
-                differences = guard.verify(nft.read(), self.guard)
-        except GuardRefused as refused:
-            differences = (str(refused),)
-        return differences
+        self._call_back(loop, warden, lambda: guard_changed(warden.take()))
 
     def _link(self, name: str) -> Link:
         link = self._links.link(name)
@@ -252,6 +251,28 @@ class Host:
                 fix=f"give it one: ip address add 192.0.2.2/24 dev {carp.interface}",
             )
         return tuple(found)
+
+
+def wanted_guard(pair: Pair, *, has_egress: bool) -> Guard:
+    """The guard of this host, the same in every role.
+
+    Raises:
+        AddressRefused: an interface is not there.
+    """
+    vhids = tuple(
+        Vhid(place.vhid, place.interface, tuple(str(address.ip) for address in carp.addresses), place.mac)
+        for carp in pair.carp
+        for place in [_place(carp)]
+    )
+    names = pair.guard.interfaces if pair.guard.is_on else ()
+    return Guard(vhids, tuple(Guarded(name, _subnets(pair, name)) for name in names), has_egress)
+
+
+def _subnets(pair: Pair, interface: str) -> tuple[str, ...]:
+    virtual = {
+        str(each.network) for carp in pair.carp if carp.interface == interface for each in carp.addresses
+    }
+    return tuple(sorted(virtual | set(subnets_of(interface))))
 
 
 def lease_length_s(carp: Carp) -> float:

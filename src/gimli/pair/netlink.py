@@ -62,6 +62,22 @@ def attributes(data: bytes, start: int, end: int) -> dict[int, bytes]:
     return found
 
 
+def contents(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Type and content, without header and padding, of the attributes in ``data``, in order.
+
+    Raises:
+        PeerError: a length that does not fit.
+    """
+    while start < len(data):
+        if start + ATTRIBUTE.size > len(data):
+            raise PeerError(f"{len(data) - start} bytes where an attribute was expected")
+        length, kind = ATTRIBUTE.unpack_from(data, start)
+        if not ATTRIBUTE.size <= length <= len(data) - start:
+            raise PeerError(f"an attribute of {length} bytes in {len(data) - start}")
+        yield kind & _TYPE, data[start + ATTRIBUTE.size : start + length]
+        start += aligned(length)
+
+
 def nested(attribute: bytes) -> dict[int, bytes]:
     """The attributes in an attribute.
 
@@ -91,6 +107,11 @@ def attribute(kind: int, content: bytes) -> bytes:
 def nest(kind: int, *parts: bytes) -> bytes:
     """An attribute of attributes."""
     return attribute(kind | NESTED, b"".join(parts))
+
+
+def text(kind: int, content: str) -> bytes:
+    """An attribute that is a string."""
+    return attribute(kind, content.encode() + b"\0")
 
 
 def aligned(length: int) -> int:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gimli.pair import bpf
+from gimli.pair import bpf, netlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,18 +24,10 @@ if TYPE_CHECKING:
 ROUTE = 0
 NETFILTER = 12
 
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
-EXCL, CREATE = 0x200, 0x400
-
 _SOL_NETLINK = 270
 _CAP_ACK, _EXT_ACK = 10, 11
-_ERROR, _DONE = 2, 3
 _ACK_TLVS, _ACK_CAPPED = 0x200, 0x100
 
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
-_ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
-_NESTED = 0x8000
-_TYPE_MASK = 0x3FFF
 _RECEIVE_BYTES = 1 << 18
 _BUFFER_BYTES = 1 << 20
 
@@ -58,43 +50,6 @@ class Answer:
 
     def __str__(self) -> str:
         return f"{os.strerror(self.errno)}{f' ({self.words})' if self.words else ''}"
-
-
-def attribute(kind: int, payload: bytes, *, nested: bool = False) -> bytes:
-    """One attribute, padded."""
-    length = 4 + len(payload)
-    return _ATTRIBUTE.pack(length, kind | (_NESTED if nested else 0)) + payload + bytes(-length % 4)
-
-
-def nest(kind: int, *attributes: bytes) -> bytes:
-    """An attribute made of attributes."""
-    return attribute(kind, b"".join(attributes), nested=True)
-
-
-def text(kind: int, value: str) -> bytes:
-    """An attribute that is a string."""
-    return attribute(kind, value.encode() + b"\0")
-
-
-def attributes(body: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The attributes in a message of the kernel, in order."""
-    while start + 4 <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, start)
-        if length < 4:
-            return
-        yield kind & _TYPE_MASK, body[start + 4 : start + length]
-        start += (length + 3) & ~3
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
-    """Type, flags, sequence number, port and body of the messages in one datagram."""
-    at = 0
-    while at + 16 <= len(data):
-        length, kind, flags, sequence, port = _HEADER.unpack_from(data, at)
-        if length < 16:
-            return
-        yield kind, flags, sequence, port, data[at + 16 : at + length]
-        at += (length + 3) & ~3
 
 
 class Netlink:
@@ -137,7 +92,7 @@ class Netlink:
         first = self._sequence + 1
         packed = [self._packed(before, 0)] if before else []
         begin = self._sequence + 1
-        packed += [self._packed(each, ACK) for each in requests]
+        packed += [self._packed(each, netlink.ACK) for each in requests]
         if behind:
             packed.append(self._packed(behind, 0))
         answers: dict[int, Answer] = {}
@@ -145,8 +100,8 @@ class Netlink:
         self._socket.send(b"".join(packed))
         deadline_s = time.monotonic() + self._timeout_s
         while len(answers) < len(requests):
-            for kind, flags, sequence, _, body in messages(self._receive(deadline_s)):
-                if kind != _ERROR or sequence < first:
+            for kind, flags, sequence, _, body in _parsed(self._receive(deadline_s)):
+                if kind != netlink.ERROR or sequence < first:
                     continue  # an answer that an earlier request did not wait for
                 answer = _answer(flags, body)
                 if sequence not in wanted:  # the batch as a whole was refused
@@ -161,14 +116,14 @@ class Netlink:
             TimeoutError: the kernel has not answered.
             OSError: it refuses, or has no such object.
         """
-        self._socket.send(self._packed(request, ACK))
+        self._socket.send(self._packed(request, netlink.ACK))
         found: tuple[int, bytes] | None = None
         deadline_s = time.monotonic() + self._timeout_s
         while True:
-            for kind, flags, sequence, _, body in messages(self._receive(deadline_s)):
+            for kind, flags, sequence, _, body in _parsed(self._receive(deadline_s)):
                 if sequence != self._sequence:
                     continue
-                if kind != _ERROR:
+                if kind != netlink.ERROR:
                     found = (kind, body)
                     continue
                 answer = _answer(flags, body)
@@ -183,16 +138,16 @@ class Netlink:
             TimeoutError: the kernel has not answered.
             OSError: it refuses.
         """
-        self._socket.send(self._packed(request, DUMP))
+        self._socket.send(self._packed(request, netlink.DUMP))
         sequence = self._sequence
         deadline_s = time.monotonic() + self._timeout_s
         while True:
-            for kind, flags, number, _, body in messages(self._receive(deadline_s)):
+            for kind, flags, number, _, body in _parsed(self._receive(deadline_s)):
                 if number != sequence:
                     continue
-                if kind == _DONE:
+                if kind == netlink.DONE:
                     return
-                if kind == _ERROR:
+                if kind == netlink.ERROR:
                     answer = _answer(flags, body)
                     raise OSError(answer.errno, str(answer))
                 yield kind, body
@@ -200,8 +155,8 @@ class Netlink:
     def _packed(self, message: Message, flags: int) -> bytes:
         self._sequence += 1
         length = 16 + len(message.body)
-        flags |= REQUEST | message.flags
-        header = _HEADER.pack(length, message.type, flags, self._sequence, 0)
+        flags |= netlink.REQUEST | message.flags
+        header = netlink.HEADER.pack(length, message.type, flags, self._sequence, 0)
         return header + message.body + bytes(-length % 4)
 
     def _receive(self, deadline_s: float) -> bytes:
@@ -215,12 +170,19 @@ class Netlink:
                 select.select([self._socket], [], [], left_s)
 
 
+def _parsed(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """Type, flags, sequence number, port and body of the messages in one datagram."""
+    for message in netlink.messages(data):
+        _, kind, flags, sequence, port = netlink.HEADER.unpack_from(message)
+        yield kind, flags, sequence, port, message[netlink.HEADER.size :]
+
+
 def _answer(flags: int, body: bytes) -> Answer:
     (error,) = struct.unpack_from("=i", body)
     words = ""
     if flags & _ACK_TLVS:
         length = 0 if flags & _ACK_CAPPED else struct.unpack_from("=I", body, 4)[0] - 16
-        for kind, payload in attributes(body, 20 + ((length + 3) & ~3)):
+        for kind, payload in netlink.contents(body, 20 + ((length + 3) & ~3)):
             if kind == 1:  # NLMSGERR_ATTR_MSG
                 words = payload.rstrip(b"\0").decode(errors="replace")
     return Answer(-error, words)
@@ -267,4 +229,4 @@ class Subscription:
                     raise
                 lost = True
                 continue
-            heard += [(kind, port, body) for kind, _, _, port, body in messages(data)]
+            heard += [(kind, port, body) for kind, _, _, port, body in _parsed(data)]

@@ -12,8 +12,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from gimli import clock
-from gimli.pair import announce, packet
+from gimli.pair import announce, guard, packet
 from gimli.pair.config import Mac
+from gimli.pair.guard import JIFFY_S_MAX
 from gimli.pair.lease import LeaseLapsed
 
 if TYPE_CHECKING:
@@ -74,6 +75,31 @@ class Presence:
         self._sent_s = _now_s()
         self._leases.acquire((self._lease,), self._length_s)
 
+    def keep_lease(self) -> None:
+        """Hold on to the lease, until the time that the last advertisement allows and no longer.
+
+        Raises:
+            LeaseLapsed: it is MASTER no more.
+            GuardRefused: the guard is not in place.
+        """
+        try:
+            self._leases.renew((self._lease,), self._left_s())
+        except LeaseLapsed:
+            if self._left_s() < guard.JIFFY_S_MAX:
+                raise
+            # By our own clock it has not: somebody has emptied the set, as a firewall does that is reloaded.
+            self._leases.acquire((self._lease,), self._left_s())
+            try:
+                self._left_s()
+            except LeaseLapsed:  # we stood still between these two lines
+                self._leases.release((self._lease,))
+                raise
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the peer waits yet, by what it has heard of us."""
+        return self._sent_s + self._length_s > _now_s()
+
     def drop_lease(self) -> None:
         """Let the fence down.
 
@@ -102,39 +128,33 @@ class Presence:
         """Send an advertisement of a MASTER, and hold on to the lease.
 
         Returns:
-            Why it did not go out; empty when it did.
+            Why it did not go out on every path; empty when it did.
 
         Raises:
-            LeaseLapsed: it is MASTER no more; nothing was sent.
+            LeaseLapsed: it is MASTER no more.
+            GuardRefused: the guard is not in place.
         """
-        self._prolong()
-        error = self.send(advertisement)
-        if not error:
-            self._sent_s = _now_s()
-            self._prolong()
-        return error
+        self.keep_lease()
+        before_s = _now_s()
+        errors = self._send(advertisement)
+        if not all(errors):
+            self._sent_s = before_s
+            self.keep_lease()
+        return _in_words(errors)
 
     def silent_s(self) -> float:
         """How long ago the last advertisement went out."""
         return _now_s() - self._sent_s
 
-    def send(self, advertisement: Advertisement) -> str:
-        """Send an advertisement as it is; why it did not go out on every path, empty when it did."""
-        if self._carp.peers:
-            payload = packet.pack_advertisement(advertisement)
-            paths = zip(self._unicast, self._carp.peers, strict=True)
-            errors = [_send(each, payload, peer) for each, peer in paths]
-        else:
-            frames = (packet.pack_frame(advertisement, source, self._mac) for source in self._sources)
-            errors = [self._sender.send(frame) for frame in frames]
-        return "; ".join(str(error.strerror) for error in errors if error)
+    def bow_out(self, advertisement: Advertisement) -> None:
+        """Send the last advertisement of a MASTER, as far as it goes."""
+        self._send(advertisement)
 
     def announce(self) -> str:
         """Tell the link where the addresses are; why that was not possible, empty when it was."""
         addresses = [address.ip for address in self._carp.addresses]
         frames = announce.announcements(addresses, self._mac, router=_is_router())
-        errors = [self._sender.send(frame) for frame in frames]
-        return "; ".join(dict.fromkeys(str(error.strerror) for error in errors if error))
+        return _in_words([self._sender.send(frame) for frame in frames])
 
     def close(self) -> None:
         """Remove what was made for it.
@@ -146,11 +166,24 @@ class Presence:
             each.close()
         self._addresses.close()
 
-    def _prolong(self) -> None:
+    def _send(self, advertisement: Advertisement) -> list[OSError | None]:
+        """By every path; for each why it did not go out."""
+        if self._carp.peers:
+            payload = packet.pack_advertisement(advertisement)
+            paths = zip(self._unicast, self._carp.peers, strict=True)
+            return [_send(each, payload, peer) for each, peer in paths]
+        frames = (packet.pack_frame(advertisement, source, self._mac) for source in self._sources)
+        return [self._sender.send(frame) for frame in frames]
+
+    def _left_s(self) -> float:
         left_s = self._sent_s + self._length_s - _now_s()
-        if left_s < 0.001:  # the kernel counts milliseconds, and takes 0 for ever
+        if left_s < JIFFY_S_MAX:  # some kernels take less than a jiffy for ever
             raise LeaseLapsed("the lease has lapsed")
-        self._leases.renew((self._lease,), left_s)
+        return left_s
+
+
+def _in_words(errors: list[OSError | None]) -> str:
+    return "; ".join(dict.fromkeys(str(error.strerror) for error in errors if error))
 
 
 def _now_s() -> float:

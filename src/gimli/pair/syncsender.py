@@ -20,16 +20,13 @@ from gimli.pair.syncwire import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gimli.pair.merging import Merger
+    from gimli.pair.ctmerging import Merger
 
 BATCH = 64
 """Changes in a datagram: 12 kB, of which compression leaves one or two frames."""
 
 WINDOW_MAX = 256
 """Datagrams on their way, about: 16,000 changes, a third of a second at full speed."""
-
-FLUSH_S = 0.001
-"""How long a change may wait for company. Each datagram costs both sides as much as 20 changes."""
 
 PENDING_MAX = 500_000
 _PENDING_MAX_FOR_DUMP = 4096
@@ -82,6 +79,8 @@ class Sender:
         """Changes that were acknowledged."""
         self.lost = 0
         """Changes that were given up; whenever there are some, everything is sent anew."""
+        self.last_lag_s = 0.0
+        """How long it took from the kernel's word to the last acknowledgement."""
         self._pending: dict[bytes, bytes] = {}
         self._pending_since_s = 0.0
         self._leaving: deque[tuple[bytes, bytes]] = deque()
@@ -95,13 +94,13 @@ class Sender:
         self._next = 1
         """Goes on from stream to stream: no datagram of one can be taken for another's."""
         self._base = 1
-        self._touched: set[bytes] | None = None
-        """Of which connections an event has told since the dump began; None when there is no dump."""
+        self._touched: dict[bytes, bytes] | None = None
+        """What events have told since the dump began, by connection: updates, or ``b""`` for all there is to
+        say. None when there is no dump."""
         self._again = False
         self._heard_s = 0.0
         self._round_trip_s = _RESEND_S_MIN
         self._patience = 1
-        self._lag_s = 0.0
 
     @property
     def last(self) -> int:
@@ -114,21 +113,27 @@ class Sender:
         waiting = len(self._pending) + len(self._leaving)
         return self._touched is not None and waiting < _PENDING_MAX_FOR_DUMP
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether all that was told is acknowledged."""
+        on_the_way = self._pending or self._leaving or self._window
+        return self.is_joined and self._touched is None and not on_the_way
+
     def lag_s(self, now_s: float) -> float:
         """How long the oldest change that is on its way has been; when there is none, the last one was."""
         if self._window:
             return now_s - self._window[self._base].since_s
         if self._leaving:
             return now_s - self._leaving_since_s
-        return now_s - self._pending_since_s if self._pending else self._lag_s
+        return now_s - self._pending_since_s if self._pending else self.last_lag_s
 
     def begin(self, join: int, now_s: float) -> list[bytes]:
         """Start a stream with everything; whatever was on its way is void."""
         self.end()
         self.is_joined, self.join = True, join
-        self._touched = set()
+        self._touched = {}
         self._base = self._next
-        return [self._send(Kind.BULK_BEGIN, syncwire.pack_beat(join, 0), now_s, now_s)]
+        return [self._send(Kind.BULK_BEGIN, syncwire.pack_beat(join, 0.0), now_s, now_s)]
 
     def end(self) -> None:
         """No replica is served."""
@@ -156,17 +161,34 @@ class Sender:
                 pending[key] = self._merger.merged(held, message)
         self._taken += len(changes)
         if self._touched is not None:
-            self._touched.update([key for key, _ in changes])
+            self._touch(self._touched, changes)
 
     def put_dumped(self, changes: list[tuple[bytes, bytes]], now_s: float) -> None:
-        """Take entries of the dump; of which an event has told since it began, the event knows better."""
+        """Take entries of the dump, which may be older than an event that came before them.
+
+        What events have told since it began goes on top. Should it be older than the entry, the events that
+        make it as new are still to come.
+        """
         if self._touched is None:
             return
         if not self._pending:
             self._pending_since_s = now_s
         for key, message in changes:
-            if key not in self._touched:
+            told = self._touched.get(key)
+            if told is None:
                 self._pending[key] = message
+            elif told:
+                self._pending[key] = self._merger.merged(message, told)
+
+    def _touch(self, touched: dict[bytes, bytes], changes: list[tuple[bytes, bytes]]) -> None:
+        for key, message in changes:
+            told = touched.get(key)
+            if ctmessage.change_in(message) != Change.UPDATED:
+                touched[key] = b""
+            elif told is None:
+                touched[key] = message
+            elif told:
+                touched[key] = self._merger.merged(told, message)
 
     def events_lost(self) -> bool:
         """The kernel has dropped events.
@@ -208,7 +230,7 @@ class Sender:
             self._patience = 1
         for passed in range(self._base, number + 1):
             sent = self._window.pop(passed)
-            self._lag_s = now_s - sent.since_s
+            self.last_lag_s = now_s - sent.since_s
             if sent.tries == 1:  # else nobody knows which of them it answers
                 self._round_trip_s += (now_s - sent.sent_s - self._round_trip_s) / 8
             if sent.covers is not None:
@@ -236,9 +258,7 @@ class Sender:
             self._patience *= 2
             oldest = islice(self._window.values(), _RESENT_AT_ONCE)
             out += [self._resend(sent, now_s) for sent in oldest]
-        if self._leaving or (self._pending and now_s >= self._leave_at_s()):
-            out += self._flush(now_s)
-        return out
+        return out + self._flush(now_s)
 
     def next_due_s(self) -> float | None:
         """When :meth:`due` has something to do."""
@@ -247,21 +267,14 @@ class Sender:
         times = []
         if self._window:
             times += [self._resend_at_s(), self._heard_s + SILENCE_S_MAX]
-        if len(self._window) < WINDOW_MAX:
-            if self._leaving:
-                times.append(0.0)
-            elif self._pending:
-                times.append(self._leave_at_s())
-        elif len(self._pending) > PENDING_MAX:
+        has_room = len(self._window) < WINDOW_MAX
+        if (has_room and (self._pending or self._leaving)) or len(self._pending) > PENDING_MAX:
             times.append(0.0)
         return min(times, default=None)
 
     def _resend_at_s(self) -> float:
         wait_s = max(_RESEND_S_MIN, 3 * self._round_trip_s) * self._patience
         return self._window[self._base].sent_s + min(wait_s, _RESEND_S_MAX)
-
-    def _leave_at_s(self) -> float:
-        return self._pending_since_s + (FLUSH_S if len(self._pending) < BATCH else 0.0)
 
     def _flush(self, now_s: float) -> list[bytes]:
         """As many datagrams as the window takes, oldest changes first."""

@@ -129,6 +129,15 @@ def master_down_interval_s(advbase: int, advskew: int) -> float:
     return 3 * advbase + advskew / 256
 
 
+def newcomer_patience_s(advbase: int, advskew: int) -> float:
+    """Seconds of silence after which a node takes over that has no connections, though another one may.
+
+    More than any other waits, whatever its handicap and with the time between two starts: of two nodes that
+    come back at once, the one whose kernel has the connections is MASTER again.
+    """
+    return master_down_interval_s(advbase, advskew) + (1.5 if advbase else 0.5)
+
+
 def announce_again_s(advbase: int, advskew: int) -> float:
     """Seconds from one announcement to the next: about two advertisements.
 

@@ -56,16 +56,13 @@ def track(src, dst, th):  # noqa: C901, PLR0912, PLR0915 - as in C
         if flags & FIN:
             end = u32(end + 1)
         src["seqlo"] = seq
-        if src["state"] < TCPS_SYN_SENT:
-            src["state"] = TCPS_SYN_SENT
+        src["state"] = max(src["state"], TCPS_SYN_SENT)
         if src["seqhi"] == 1 or seq_geq(end + max(1, dst["max_win"] << dws), src["seqhi"]):
             src["seqhi"] = u32(end + max(1, dst["max_win"] << dws))
         src["max_win"] = max(src["max_win"], win)
     elif flags & FIN:
         end = u32(end + 1)
-    if not flags & ACK:
-        ack = dst["seqlo"]
-    elif (ack == 0 and flags & (ACK | RST) == ACK | RST) or dst["state"] < TCPS_SYN_SENT:
+    if not flags & ACK or (ack == 0 and flags & (ACK | RST) == ACK | RST) or dst["state"] < TCPS_SYN_SENT:
         ack = dst["seqlo"]
     if seq == end:
         seq = src["seqlo"]

@@ -6,11 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.network.simulator.frames import ACK, SYN, Frame, Segment, pair_of_flows
 from gimli.lab.network.simulator.record import Dropped, Merged, Tracked
 from gimli.lab.network.topology import Binding, Block, Carp, Release
-from tests.lab.network.designs import SERVICE, dmz, firewalls, pf, redirected, run, small, traffic, world
+from tests.lab.network.designs import (
+    PFSYNC_MULTICAST,
+    SERVICE,
+    dmz,
+    firewalls,
+    pf,
+    redirected,
+    run,
+    small,
+    traffic,
+    world,
+)
 
 FRONT = range(1, 100)
 

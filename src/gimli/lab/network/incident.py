@@ -6,9 +6,10 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gimli.errors import GimliError
 from gimli.lab.network import causes, evidence, measure, play, search, words
 from gimli.lab.network.play import Job
+from gimli.lab.network.real import changes, explain
+from gimli.lab.network.real import play as ground
 from gimli.lab.network.topology import Fault
 from gimli.lab.network.topology import Kind as FaultKind
 from gimli.lab.scenario import SIMULATED, Cause, Cure, Moment, Result
@@ -27,6 +28,7 @@ _FAILOVER_SEEDS = 2
 """Of each cure's price."""
 _TELL_EVERY = 20
 _MOST = 0.5
+_REAL_RUNS = 3
 
 
 class NetworkScenario:
@@ -103,15 +105,31 @@ class NetworkScenario:
             effect="it",
         )
 
-    def real(self, seed: int, gimli: tuple[str, ...], tell: Tell) -> Result:  # noqa: ARG002 - the protocol's
-        """It is simulated only."""
-        raise GimliError(
-            f"{self.name} is simulated only, so far", fix=f"leave out --real: gimli lab run {self.name}"
-        )
+    def real(
+        self,
+        seed: int,
+        gimli: tuple[str, ...],  # noqa: ARG002 - other scenarios run it
+        tell: Tell,
+        pcap: str = "",
+    ) -> Result:
+        """Once, in namespaces of this kernel."""
+        return explain.one(self.name, seed, ground.play(changes.quick(self.topology), seed, tell, pcap))
 
-    def explain_real(self, seed: int, gimli: tuple[str, ...], tell: Tell) -> Result:
-        """It is simulated only."""
-        return self.real(seed, gimli, tell)
+    def explain_real(
+        self,
+        seed: int,
+        gimli: tuple[str, ...],  # noqa: ARG002 - other scenarios run it
+        tell: Tell,
+    ) -> Result:
+        """As it is, and with each change, a few times each."""
+        topology = changes.quick(self.topology)
+        seeds = range(seed, seed + _REAL_RUNS)
+        base = [ground.play(topology, each, tell) for each in seeds]
+        tried = []
+        for change in changes.CHANGES:
+            tell(f"{change.text}:")
+            tried.append((change, [ground.play(change.apply(topology), each, tell) for each in seeds]))
+        return explain.switched(explain.one(self.name, seed, base[0]), base, tried)
 
     def _minimal(self, trial: _Trial) -> tuple[list[list[str]], list[Metrics]]:
         """Which causes by themselves are enough, and what the first such set does."""
