@@ -95,20 +95,23 @@ def _cures(result: Result, width: int) -> list[Text]:
     """A table: the change, the result's columns, and the price, which may take several lines."""
     if not result.cures:
         return []
-    heads = ("", *result.cure_heads)
-    rows = [(cure.change, *cure.cells) for cure in result.cures]
-    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
-    lines = [Text(f"{_row(heads, widths)}  price", style="bold")]
+    table = [("", *result.cure_heads), *((cure.change, *cure.cells) for cure in result.cures)]
+    columns = [_column(column) for column in zip(*table, strict=True)]
+    head, *rows = ["  ".join(cells) for cells in zip(*columns, strict=True)]
+    lines = [Text(f"{head}  price", style="bold")]
     for cure, cells in zip(result.cures, rows, strict=True):
-        row = Text(safe(_row(cells, widths)) + " ")
-        row.stylize("green" if cure.cures else "", 0, widths[0])
+        row = Text(f"{safe(cells)}  ")
+        row.stylize("green" if cure.cures else "", 0, len(columns[0][0]))
         words = [Text(word) for word in safe(cure.price).split(" ")]
-        lines += flow(row, words, gap=1, indent=len(row) + 1, width=width - LABEL_WIDTH)
+        lines += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
     return block("CURES", lines)
 
 
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+def _column(cells: Sequence[str]) -> list[str]:
+    """Of the same width; whole numbers end where their head ends."""
+    width = max(len(cell) for cell in cells)
+    is_number = all(cell.isdigit() for cell in cells[1:])
+    return [f"{cell:>{width}}" if is_number else f"{cell:<{width}}" for cell in cells]
 
 
 def _expectations(verdicts: Sequence[Verdict], width: int) -> list[Text]:

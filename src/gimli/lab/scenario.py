@@ -72,7 +72,7 @@ class Cure:
     cures: bool
     price: str
     metrics: Mapping[str, Any]
-    cells: tuple[str, ...] = ()
+    cells: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Bench:
         self.arrived.append((self.engine.now_s, frame.packet.seq))
 
     def send(self, count, *, dst=MAC, length=1422):
+        """Put frames on the lane, and wait until all have arrived; what has, ever since."""
         for number in range(count):
             self.lane.send(Frame(dst, OTHER, Segment(FLOW, ACK, number, 0, length, 0)))
         self.engine.run(self.engine.now_s + 60.0)

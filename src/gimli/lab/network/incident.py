@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FAILOVER_SEEDS = 2
 """Of each cure's price."""
 _TELL_EVERY = 20
+_MOST = 0.5
 _REAL_RUNS = 3
 
 
@@ -228,12 +229,12 @@ class _Trial:
         return tuple(sorted(cures, key=_badness))
 
 
-def _badness(cure: Cure) -> tuple[bool, float, float]:
-    """Whether anything is left, how much of it freezes, and which share a failover loses, in tenths."""
+def _badness(cure: Cure) -> tuple[bool, bool, float]:
+    """Whether anything is left, whether a failover loses most of what stands, and how much still freezes."""
     failing = statistics.mean(run["frozen"] + run["application_resets"] for run in cure.metrics["runs"])
     runs = cure.metrics["failover"]
     share = sum(run["lost_at_fault"] for run in runs) / max(1, sum(run["open_at_fault"] for run in runs))
-    return not cure.cures, round(share, 1), failing
+    return not cure.cures, share > _MOST, failing
 
 
 def _is_gone(runs: Sequence[Metrics]) -> bool:
@@ -243,7 +244,8 @@ def _is_gone(runs: Sequence[Metrics]) -> bool:
 
 def _is_clean(runs: Sequence[Metrics]) -> bool:
     """Whether every run is free of it, down to the last packet dropped."""
-    return not any(run["frozen"] or run["application_resets"] or run["bad_state_drops"] for run in runs)
+    harm = ("frozen", "application_resets", "bad_state_drops", "lost")
+    return not any(run[what] for run in runs for what in harm)
 
 
 def _telling(outcomes: Sequence[Outcome]) -> tuple[int, evidence.Subject] | None:

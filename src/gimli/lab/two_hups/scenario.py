@@ -202,7 +202,7 @@ def _switched(
             not metrics["doubled"] and not metrics["endless"],
             change.price,
             metrics,
-            (f"{metrics['doubled']} of {metrics['runs']}", str(metrics["endless"]), _gap(metrics)),
+            cells=(str(metrics["doubled"]), str(metrics["endless"]), _gap(metrics)),
         )
         for change, metrics in tallies
     )

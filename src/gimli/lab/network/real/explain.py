@@ -84,9 +84,9 @@ def switched(once: Result, base: Sequence[Run], tried: Sequence[tuple[Change, Se
             if change.cause
         ),
         cures=(
-            Cure("as it was", not as_it_was["failed"], "", as_it_was, _cells(as_it_was)),
+            Cure("as it was", not as_it_was["failed"], "", as_it_was, cells=_cells(as_it_was)),
             *(
-                Cure(change.text, not figures["failed"], change.price, figures, _cells(figures))
+                Cure(change.text, not figures["failed"], change.price, figures, cells=_cells(figures))
                 for change, figures in cures
             ),
         ),
