@@ -248,12 +248,15 @@ class VirtualKernel:
             raise ProcessLookupError(errno.ESRCH, "No such process")
         process.signalled(signo)
 
-    def signal_group(self, pid: int, signo: int) -> None:
-        """Everybody in it."""
+    def signal_group(self, main: Spawned, signo: int) -> None:
+        """Everybody in it, unless the main process is gone or elsewhere."""
         self._me.call()
-        for process in tuple(self._computer.processes.values()):
-            if process.group == pid:
-                process.signalled(signo)
+        group = main.leader or main.pid
+        held = self._me.file(main.pidfd).process
+        if held.group == group and (held.is_alive or held.is_zombie):
+            for process in tuple(self._computer.processes.values()):
+                if process.group == group:
+                    process.signalled(signo)
 
     # Ends.
 

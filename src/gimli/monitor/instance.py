@@ -83,7 +83,7 @@ class Instance:
         assert self.spawned is not None
         kernel = self._site.kernel
         if group:
-            kernel.signal_group(self.spawned.leader or self.spawned.pid, signo)
+            kernel.signal_group(self.spawned, signo)
         try:
             kernel.send_signal(self.spawned.pidfd, signo)
         except ProcessLookupError:

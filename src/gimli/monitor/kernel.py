@@ -221,10 +221,18 @@ class Kernel:
         """
         signal.pidfd_send_signal(pidfd, signo)
 
-    def signal_group(self, pid: int, signo: int) -> None:
-        """Signal a process group; one that is not there, or holds others' processes, is no error."""
+    def signal_group(self, main: Spawned, signo: int) -> None:
+        """Signal the process group that a main process, or the one before it, leads; unless it has left that.
+
+        One that is not there, or holds others' processes, is no error.
+        """
+        group = main.leader or main.pid
         try:
-            os.killpg(pid, signo)
+            is_in_it = os.getpgid(main.pid) == group
+            # Who has been reaped has no number any more: then it was a stranger's group that was just looked at.
+            signal.pidfd_send_signal(main.pidfd, 0)
+            if is_in_it:
+                os.killpg(group, signo)
         except (ProcessLookupError, PermissionError):
             return
 
