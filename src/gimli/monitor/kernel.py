@@ -229,7 +229,7 @@ class Kernel:
         group = main.leader or main.pid
         try:
             is_in_it = os.getpgid(main.pid) == group
-            # Who has been reaped has no number any more: then it was a stranger's group that was just looked at.
+            # One that was reaped has no number any more: then that was a look at a stranger.
             signal.pidfd_send_signal(main.pidfd, 0)
             if is_in_it:
                 os.killpg(group, signo)
