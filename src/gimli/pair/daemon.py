@@ -1,10 +1,9 @@
-"""One host of a pair, on this kernel: facts to the node, its orders carried out.
+"""One host of a pair as a process: what is it made of, when does it end, and what does it answer?
 
-    packet sockets, netlink, timers, tracker, sync, signals --> Node --> presence, replication, journal, hooks
-
-Nothing is decided here. What may block is elsewhere: looks at services in a thread (``track``), commands of
-``up`` and ``down`` in processes that are not waited for. The loop beats (``gimli.client``), so that a monitor
-that runs this daemon sees it hang; the kernel sees it by itself, when the lease is not renewed.
+What happens, and what is to be done about it, goes between the node and the kernel in ``runtime``. What may
+block is elsewhere: looks at services in a thread (``track``), commands of ``up`` and ``down`` in processes
+that are not waited for. The loop beats (``gimli.client``), so that a monitor that runs this daemon sees it
+hang; the kernel sees it by itself, when the lease is not renewed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from gimli import client, clock, lock, paths, process
@@ -20,31 +18,28 @@ from gimli.control.server import Server
 from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.loop import Loop
-from gimli.pair import carp_actions, syncactions
-from gimli.pair.address import AddressRefused, remove_leftovers
+from gimli.pair.address import remove_leftovers
 from gimli.pair.hooks import Hooks
 from gimli.pair.host import Host
-from gimli.pair.nft import GuardRefused, LeaseLapsed
-from gimli.pair.node import Emit, Node, Note, Order
+from gimli.pair.nft import GuardRefused
+from gimli.pair.node import Node
 from gimli.pair.replication import Replication, load_epoch, save_epoch
+from gimli.pair.runtime import Runtime
 from gimli.pair.statesync import StateSync
 from gimli.pair.status import describe
 from gimli.pair.track import Tracker
-from gimli.pair.vhid import Role
 from gimli.signals import SignalReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gimli.control.server import Connection
-    from gimli.loop import Deadline
     from gimli.pair.config import Pair
 
 INSTANCE = "pair"
 SOCKET_NAME = "status.sock"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _BEAT_S = 0.5
-_TRY_AGAIN_S = 1.0
 
 
 class Daemon:
@@ -61,7 +56,6 @@ class Daemon:
     def __init__(self, pair: Pair, tell: Callable[[dict[str, Any]], None]) -> None:
         self._pair = pair
         self._loop = Loop()
-        self._timers: dict[tuple[int, carp_actions.Timer], Deadline] = {}
         self._is_ending = False
         self._began = clock.now_rfc3339()
         self._runtime_dir = paths.make_private_dir(os.path.join(paths.runtime_dir(), INSTANCE))
@@ -74,14 +68,21 @@ class Daemon:
         self._signals = SignalReader((*_ENDING, signal.SIGHUP))
         self._journal = Journal(os.path.join(journal_dir, f"{INSTANCE}.jsonl"))
         self._journal.subscribers.append(tell)
-        self._epoch_path = os.path.join(state_dir, "epoch")
+        epoch_path = os.path.join(state_dir, "epoch")
         self._host = Host(pair, self._runtime_dir)
         for words in remove_leftovers(self._host.places):
             self._journal.record("leftover-removed", what=words, of=lost_pid)
-        self._hooks = Hooks(self._loop, self._journal)
-        self._sync = self._make_sync()
+        self._sync = _make_sync(pair, epoch_path)
         self._node = Node(pair, self._host.sources(), secrets.randbits(62), self._sync)
-        self._replication: Replication | None = None
+        self._runtime = Runtime(
+            pair,
+            self._node,
+            self._loop,
+            self._host,
+            self._journal,
+            Hooks(self._loop, self._journal),
+            lambda epoch: save_epoch(epoch_path, epoch),
+        )
         self._tracker: Tracker | None = None
         self._server: Server | None = None
 
@@ -100,14 +101,15 @@ class Daemon:
 
     def _begin(self) -> None:
         self._journal.record("pair-started", pid=os.getpid(), vhids=[carp.vhid for carp in self._pair.carp])
-        self._host.open(self._loop, self._heard, self._links_changed, self._guard_changed)
+        runtime = self._runtime
+        self._host.open(self._loop, runtime.heard, runtime.links_changed, runtime.guard_altered)
         if self._sync and self._pair.sync:
-            self._replication = Replication(
+            runtime.replication = Replication(
                 self._pair.sync,
                 self._sync,
                 self._loop,
-                self._received,
-                self._sync_due,
+                runtime.received,
+                runtime.sync_due,
                 self._host.own_addresses(),
             )
         track = self._pair.track
@@ -117,58 +119,15 @@ class Daemon:
         self._server = Server(self._loop, os.path.join(self._runtime_dir, SOCKET_NAME), self._asked)
         self._loop.watch(self._signals.fd, self._signalled)
         client.attach()
-        self._node.begin(_now_s())
-        self._links_changed()
+        runtime.begin()
         self._beat()
         client.running()
 
-    # Facts, to the node.
-
-    def _heard(self, interface: str, ip_packet: bytes) -> None:
-        self._node.heard(interface, ip_packet, _now_s())
-        self._carry_out()
-
-    def _received(self, datagram: bytes) -> None:
-        self._node.received(datagram, _now_s())
-        self._carry_out()
-
-    def _sync_due(self) -> None:
-        self._node.sync_due(_now_s())
-        self._carry_out()
-
-    def _links_changed(self) -> None:
-        now_s = _now_s()
-        for vhid, why in self._host.obstacles().items():
-            if why:
-                self._node.obstructed(vhid, "link", why, now_s)
-            else:
-                self._node.freed(vhid, "link", now_s)
-        self._node.found(self._host.look_at_links(self._pair.track.interfaces), now_s)
-        if self._replication:
-            self._replication.intake.filter.own = self._host.own_addresses()
-        self._carry_out()
-
-    def _guard_changed(self, differences: tuple[str, ...]) -> None:
-        """Somebody else has changed the rules: without them nobody takes part."""
-        now_s = _now_s()
-        for words in differences:
-            self._journal.record("guard-altered", what=words)
-        why = f"the guard is not in place: {differences[0]}" if differences else ""
-        for carp in self._pair.carp:
-            if why:
-                self._node.obstructed(carp.vhid, "guard", why, now_s)
-            else:
-                self._node.freed(carp.vhid, "guard", now_s)
-        self._carry_out()
+    # From this host.
 
     def _found(self, _: int) -> None:
         assert self._tracker is not None
-        self._node.found(self._tracker.take(), _now_s())
-        self._carry_out()
-
-    def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
-        self._node.expired(vhid, timer, _now_s())
-        self._carry_out()
+        self._runtime.found(self._tracker.take())
 
     def _signalled(self, _: int) -> None:
         for received in self._signals.read():
@@ -179,116 +138,13 @@ class Daemon:
                 self._journal.reopen()
             elif not self._is_ending:
                 self._is_ending = True
-                self._node.stop(f"received {name}", _now_s())
-                self._carry_out()
+                self._runtime.stop(f"received {name}")
 
     def _beat(self) -> None:
         client.beat()
         if self._tracker:
-            self._node.found([self._tracker.late()], _now_s())
-            self._carry_out()
+            self._runtime.found([self._tracker.late()])
         self._loop.after(_BEAT_S, self._beat)
-
-    # Orders, to the kernel.
-
-    def _carry_out(self) -> None:
-        """All that is ordered, and what the kernel's answers to it cause, in order."""
-        orders = deque(self._node.take_orders())
-        while orders:
-            self._do(orders.popleft())
-            orders.extend(self._node.take_orders())
-        if self._replication:
-            self._replication.settle()
-
-    def _do(self, order: Order | Emit | Note | syncactions.Action) -> None:
-        match order:
-            case Emit():
-                self._emit(order)
-            case Order(vhid, action):
-                self._do_for(vhid, action)
-            case Note(event, details):
-                self._note(event, dict(details))
-            case syncactions.Tell(event, details):
-                self._note(event, dict(details))
-            case syncactions.RememberEpoch(epoch):
-                save_epoch(self._epoch_path, epoch)
-            case _:
-                assert self._replication is not None
-                self._replication.carry_out(order)
-
-    def _emit(self, order: Emit) -> None:
-        presence = self._host.presences[order.vhid]
-        if order.advertisement.is_bow_out:
-            presence.send(order.advertisement)
-        else:
-            try:
-                error = presence.advertise(order.advertisement)
-            except LeaseLapsed:
-                self._node.lease_lapsed(order.vhid, presence.silent_s(), _now_s())
-                return
-            except GuardRefused as refused:
-                self._node.obstructed(order.vhid, "guard", str(refused), _now_s())
-                return
-            self._node.sent(order.vhid, error, _now_s())
-        for action in order.also:
-            assert self._replication is not None
-            self._replication.carry_out(action)
-
-    def _do_for(self, vhid: int, action: carp_actions.Action) -> None:
-        presence = self._host.presences[vhid]
-        match action:
-            case carp_actions.Arm(timer, after_s):
-                self._disarm(vhid, timer)
-                self._timers[vhid, timer] = self._loop.after(after_s, lambda: self._expired(vhid, timer))
-            case carp_actions.Disarm(timer):
-                self._disarm(vhid, timer)
-            case carp_actions.TakeLease():
-                self._try(vhid, "guard", presence.take_lease)
-            case carp_actions.DropLease():
-                self._let_go(vhid, presence.drop_lease)
-            case carp_actions.TakeAddresses():
-                self._try(vhid, "addresses", presence.take_addresses)
-            case carp_actions.DropAddresses():
-                self._let_go(vhid, presence.drop_addresses)
-            case carp_actions.Announce():
-                if error := presence.announce():
-                    self._journal.record("announce-failed", vhid=vhid, why=error)
-            case _:
-                raise AssertionError(f"the node keeps {action} to itself")
-
-    def _disarm(self, vhid: int, timer: carp_actions.Timer) -> None:
-        if deadline := self._timers.pop((vhid, timer), None):
-            deadline.cancel()
-
-    def _try(self, vhid: int, subject: str, take: Callable[[], None]) -> None:
-        """Take something; where the kernel refuses, the vhid is out for a moment."""
-        try:
-            take()
-        except (GuardRefused, AddressRefused) as refused:
-            self._node.obstructed(vhid, subject, str(refused), _now_s())
-            self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
-
-    def _free(self, vhid: int, subject: str) -> None:
-        self._node.freed(vhid, subject, _now_s())
-        self._carry_out()
-
-    def _let_go(self, vhid: int, drop: Callable[[], None]) -> None:
-        """Let go of something, again and again until it is gone."""
-        try:
-            drop()
-        except (GuardRefused, AddressRefused) as refused:
-            self._journal.record("not-let-go", vhid=vhid, why=str(refused))
-            self._loop.after(_TRY_AGAIN_S, lambda: self._let_go_unless_master(vhid, drop))
-
-    def _let_go_unless_master(self, vhid: int, drop: Callable[[], None]) -> None:
-        if self._node.vhid(vhid).role is not Role.MASTER:
-            self._let_go(vhid, drop)
-
-    def _note(self, event: str, details: dict[str, Any]) -> None:
-        self._journal.record(event, **details)
-        if event == "role":
-            carp = next(carp for carp in self._pair.carp if carp.vhid == details["vhid"])
-            self._hooks.role_changed(carp, details["role"])
 
     # Questions.
 
@@ -302,12 +158,6 @@ class Daemon:
         about = {"pid": os.getpid(), "started": self._began}
         return about | describe(self._node, self._pair.carp, counts, _now_s())
 
-    def _make_sync(self) -> StateSync | None:
-        told = self._pair.sync
-        if told is None:
-            return None
-        return StateSync(secrets.randbits(63) + 1, told.password, told.mode, load_epoch(self._epoch_path))
-
     def _close(self) -> None:
         """Leave nothing behind but the guard, which keeps a host that takes no part silent."""
         if self._server:
@@ -315,13 +165,20 @@ class Daemon:
         if self._tracker:
             self._loop.forget(self._tracker.fileno())
             self._tracker.close()
-        if self._replication:
-            self._replication.close()
+        if self._runtime.replication:
+            self._runtime.replication.close()
         for words in self._host.close():
             self._journal.record("not-let-go", why=words)
         self._journal.record("pair-ended", pid=os.getpid())
         paths.unlink_if_there(self._lock_path)
         os.close(self._lock_fd)
+
+
+def _make_sync(pair: Pair, epoch_path: str) -> StateSync | None:
+    told = pair.sync
+    if told is None:
+        return None
+    return StateSync(secrets.randbits(63) + 1, told.password, told.mode, load_epoch(epoch_path))
 
 
 def _now_s() -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from gimli import clock
 from gimli.errors import GimliError
 from gimli.pair import guard, netlink, nft, packet
 from gimli.pair.address import Addresses, AddressRefused, Place
@@ -17,6 +18,7 @@ from gimli.pair.links import Links
 from gimli.pair.nft import GuardRefused, Leases
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
+from gimli.pair.tenure import Tenure
 from gimli.pair.track import Finding
 from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
 from gimli.pair.wire import Receiver, Sender
@@ -33,8 +35,6 @@ _ETHERNET_BYTES = 14
 _RTNLGRPS = (1, 5, 9)
 """RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR"""
 _NFNLGRP_NFTABLES = 7
-_GUARD_DEBOUNCE_S = 0.05
-"""A transaction of somebody else comes in many messages."""
 
 
 class SourceMissing(GimliError):
@@ -76,7 +76,7 @@ class Host:
         loop: Loop,
         heard: Callable[[str, bytes], None],
         links_changed: Callable[[], None],
-        guard_changed: Callable[[tuple[str, ...]], None],
+        guard_altered: Callable[[], None],
     ) -> None:
         """Set up the guard, then everything that listens.
 
@@ -93,9 +93,7 @@ class Host:
             self._closers.append(sender.close)
             self.presences[carp.vhid] = Presence(
                 carp,
-                guard.lease_of(self.guard, carp.vhid),
-                lease_length_s(carp),
-                self._leases,
+                self._tenure(carp, loop),
                 addresses,
                 sender,
                 bytes.fromhex(link.mac.replace(":", "")),
@@ -104,7 +102,7 @@ class Host:
         for interface in dict.fromkeys(carp.interface for carp in self._pair.carp):
             self._listen(loop, interface, heard)
         self._subscribe(loop, netlink.ROUTE, _RTNLGRPS, links_changed)
-        self._watch_guard(loop, guard_changed)
+        self._subscribe(loop, netlink.NETFILTER, (_NFNLGRP_NFTABLES,), guard_altered)
 
     def obstacles(self) -> dict[int, str]:
         """For each vhid why its link is of no use; empty where it is."""
@@ -131,6 +129,18 @@ class Host:
         listing = nft.read()
         return {name: count.packets for name, count in guard.counts(listing).items()} if listing else None
 
+    def mend_guard(self) -> tuple[str, ...]:
+        """What is different from what was set up and cannot be mended."""
+        assert self.guard is not None
+        try:
+            differences = guard.verify(nft.read(), self.guard)
+            if differences:
+                nft.apply(guard.ruleset(self.guard, fresh=False))
+                differences = guard.verify(nft.read(), self.guard)
+        except GuardRefused as refused:
+            differences = (str(refused),)
+        return differences
+
     def close(self) -> list[str]:
         """Leave nothing behind but the guard.
 
@@ -140,7 +150,7 @@ class Host:
         wrong = []
         for presence in self.presences.values():
             try:
-                presence.drop_lease()
+                presence.tenure.end()
                 presence.close()
             except (AddressRefused, GuardRefused) as refused:
                 wrong.append(str(refused))
@@ -163,6 +173,15 @@ class Host:
         nft.apply(guard.ruleset(self.guard))
         if differences := guard.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
+
+    def _tenure(self, carp: Carp, loop: Loop) -> Tenure:
+        assert self.guard is not None
+        return Tenure(
+            guard.lease_of(self.guard, carp.vhid),
+            lease_length_s(carp),
+            self._leases,
+            lambda: loop.now_ns() / clock.NANOSECONDS,
+        )
 
     def _subnets(self, interface: str) -> tuple[str, ...]:
         link = self._link(interface)
@@ -201,34 +220,6 @@ class Host:
             opened.close()
 
         self._closers.append(close)
-
-    def _watch_guard(self, loop: Loop, guard_changed: Callable[[tuple[str, ...]], None]) -> None:
-        waits = False
-
-        def changed() -> None:
-            nonlocal waits
-            if not waits:
-                waits = True
-                loop.after(_GUARD_DEBOUNCE_S, look)
-
-        def look() -> None:
-            nonlocal waits
-            waits = False
-            guard_changed(self._mend_guard())
-
-        self._subscribe(loop, netlink.NETFILTER, (_NFNLGRP_NFTABLES,), changed)
-
-    def _mend_guard(self) -> tuple[str, ...]:
-        """What is different from what was set up and cannot be mended."""
-        assert self.guard is not None
-        try:
-            differences = guard.verify(nft.read(), self.guard)
-            if differences:
-                nft.apply(guard.ruleset(self.guard, fresh=False))
-                differences = guard.verify(nft.read(), self.guard)
-        except GuardRefused as refused:
-            differences = (str(refused),)
-        return differences
 
     def _link(self, name: str) -> Link:
         link = self._links.link(name)

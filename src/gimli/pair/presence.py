@@ -1,9 +1,6 @@
 """How is one vhid present on this host? Its lease, its addresses, its frames.
 
-What the machine of the vhid orders is done here, in the kernel. The lease never holds for longer than
-``length_s`` after the last advertisement that went out: it is proved before a frame is sent, for no longer
-than was left of it, and prolonged behind it. A daemon that stands still between any two of these calls holds
-nothing that its peer, which waits for longer than that, could take meanwhile.
+What the machine of the vhid orders is done here, in the kernel.
 """
 
 from __future__ import annotations
@@ -11,17 +8,14 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from gimli import clock
 from gimli.pair import announce, packet
 from gimli.pair.config import Mac
-from gimli.pair.nft import LeaseLapsed
 
 if TYPE_CHECKING:
     from gimli.pair.address import Addresses
     from gimli.pair.config import Carp
-    from gimli.pair.guard import Lease
-    from gimli.pair.nft import Leases
     from gimli.pair.packet import Address, Advertisement
+    from gimli.pair.tenure import Tenure
     from gimli.pair.wire import Sender
 
 _LOW_DELAY = 0x10
@@ -33,9 +27,7 @@ class Presence:
 
     Args:
         carp: what it is.
-        lease: its part of the fence.
-        length_s: how long the fence stays open after an advertisement.
-        leases: by which the fence is moved.
+        tenure: its lease.
         addresses: of the vhid, prepared.
         sender: of frames on its interface.
         own_mac: the interface's.
@@ -45,42 +37,20 @@ class Presence:
     def __init__(
         self,
         carp: Carp,
-        lease: Lease,
-        length_s: float,
-        leases: Leases,
+        tenure: Tenure,
         addresses: Addresses,
         sender: Sender,
         own_mac: bytes,
         sources: tuple[Address, ...],
     ) -> None:
         self._carp = carp
-        self._lease = lease
-        self._length_s = length_s
-        self._leases = leases
+        self.tenure = tenure
         self._addresses = addresses
         self._sender = sender
         self._own_mac = own_mac
         self._sources = sources
         self._mac = packet.virtual_mac(carp.vhid) if carp.mac is Mac.VIRTUAL else own_mac
-        self._sent_s = 0.0
         self._unicast = [_unicast_socket(peer) for peer in carp.peers]
-
-    def take_lease(self) -> None:
-        """Lift the fence.
-
-        Raises:
-            GuardRefused: the guard is not in place.
-        """
-        self._sent_s = _now_s()
-        self._leases.acquire((self._lease,), self._length_s)
-
-    def drop_lease(self) -> None:
-        """Let the fence down.
-
-        Raises:
-            GuardRefused: the guard is not in place; then there is no fence to let down.
-        """
-        self._leases.release((self._lease,))
 
     def take_addresses(self) -> None:
         """Have them.
@@ -105,18 +75,14 @@ class Presence:
             Why it did not go out; empty when it did.
 
         Raises:
-            LeaseLapsed: it is MASTER no more; nothing was sent.
+            LeaseLapsed: it is MASTER no more.
+            GuardRefused: the kernel does not answer about the lease.
         """
-        self._prolong()
+        self.tenure.prove()
         error = self.send(advertisement)
         if not error:
-            self._sent_s = _now_s()
-            self._prolong()
+            self.tenure.prolong()
         return error
-
-    def silent_s(self) -> float:
-        """How long ago the last advertisement went out."""
-        return _now_s() - self._sent_s
 
     def send(self, advertisement: Advertisement) -> str:
         """Send an advertisement as it is; why it did not go out on every path, empty when it did."""
@@ -145,16 +111,6 @@ class Presence:
         for each in self._unicast:
             each.close()
         self._addresses.close()
-
-    def _prolong(self) -> None:
-        left_s = self._sent_s + self._length_s - _now_s()
-        if left_s < 0.001:  # the kernel counts milliseconds, and takes 0 for ever
-            raise LeaseLapsed("the lease has lapsed")
-        self._leases.renew((self._lease,), left_s)
-
-
-def _now_s() -> float:
-    return clock.monotonic_ns() / clock.NANOSECONDS
 
 
 def _is_router() -> bool:

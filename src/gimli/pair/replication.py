@@ -42,6 +42,38 @@ class SyncRefused(GimliError):
     """The sync link cannot be used."""
 
 
+class Ends:
+    """Where connections come from and go to; a simulation has others.
+
+    Args:
+        config: the link.
+    """
+
+    def __init__(self, config: Sync) -> None:
+        self._config = config
+
+    def link(self) -> socket.socket:
+        """To the peer.
+
+        Raises:
+            SyncRefused: it cannot be opened.
+        """
+        return _open(self._config)
+
+    def events(self) -> Events:
+        """Of this kernel."""
+        return Events()
+
+    def dump(self) -> Dump:
+        """Of this kernel."""
+        return Dump()
+
+    def writer(self) -> Writer:
+        """Into this kernel, which is to tell of its connections from now on."""
+        enable_events()
+        return Writer()
+
+
 class Replication:
     """The connections of this kernel, to or from the peer.
 
@@ -52,6 +84,7 @@ class Replication:
         received: called with each datagram of the peer.
         due: called when the machine has a deadline.
         own: this host's own addresses, packed, whose connections stay.
+        ends: the link and this kernel.
 
     Raises:
         SyncRefused: the link cannot be opened.
@@ -66,7 +99,9 @@ class Replication:
         received: Callable[[bytes], None],
         due: Callable[[], None],
         own: Collection[bytes],
+        ends: Ends | None = None,
     ) -> None:
+        self._ends = ends or Ends(config)
         self._sync = sync
         self._loop = loop
         self._received = received
@@ -75,12 +110,11 @@ class Replication:
         self._deadline: Deadline | None = None
         exceptions = [Exception_(network=ip_network(text)) for text in config.ignore]
         self.intake = Intake(Filter(own, exceptions))
-        enable_events()
-        self.writer = Writer()
+        self.writer = self._ends.writer()
         self.unsent = 0
         self._events: Events | None = None
         self._dump: Dump | None = None
-        self._socket = _open(config)
+        self._socket = self._ends.link()
         loop.watch(self._socket.fileno(), self._readable)
 
     def carry_out(self, action: Action) -> None:
@@ -92,7 +126,7 @@ class Replication:
                 self.writer.write(messages)
             case syncactions.Dump():
                 self._close_dump()
-                self._dump = Dump()
+                self._dump = self._ends.dump()
                 self._loop.watch(self._dump.fileno(), self._dumped)
             case _:
                 raise AssertionError(f"{action} is for somebody else")
@@ -100,7 +134,7 @@ class Replication:
     def settle(self) -> None:
         """After orders: listen to the kernel while it is ours to tell, and wake in time."""
         if self._sync.is_owner and self._events is None:
-            self._events = Events()
+            self._events = self._ends.events()
             self._loop.watch(self._events.fileno(), self._happened)
         elif not self._sync.is_owner and self._events is not None:
             self._loop.forget(self._events.fileno())
@@ -145,10 +179,10 @@ class Replication:
         for _round in range(_BATCHES_AT_ONCE):
             batch = self._events.drain()
             if batch.lost:
-                for action in self._sync.events_lost(_now_s()):
+                for action in self._sync.events_lost(self._now_s()):
                     if not isinstance(action, syncactions.Tell):
                         self.carry_out(action)
-            self._sync.put(self.intake.take(batch.messages), _now_s())
+            self._sync.put(self.intake.take(batch.messages), self._now_s())
             if not batch.more:
                 break
         self._due()
@@ -160,9 +194,9 @@ class Replication:
             self._loop.forget(self._dump.fileno())
             self._loop.after(0.01, self._dump_again)
             return
-        self._sync.put_dumped(self.intake.take(self._dump.drain()), _now_s())
+        self._sync.put_dumped(self.intake.take(self._dump.drain()), self._now_s())
         if self._dump.done:
-            self._sync.dump_done(_now_s())
+            self._sync.dump_done(self._now_s())
             self._close_dump()
         self._due()
 
@@ -182,6 +216,9 @@ class Replication:
         except OSError as error:
             # The link is down, or full: what counts is sent again.
             self.unsent += error.errno != errno.ECONNREFUSED
+
+    def _now_s(self) -> float:
+        return self._loop.now_ns() / clock.NANOSECONDS
 
 
 def _open(config: Sync) -> socket.socket:
@@ -218,7 +255,3 @@ def save_epoch(path: str, epoch: int) -> None:
         with open(f"{path}.new", "w", encoding="ascii") as file:
             file.write(f"{epoch}\n")
         os.replace(f"{path}.new", path)
-
-
-def _now_s() -> float:
-    return clock.monotonic_ns() / clock.NANOSECONDS

@@ -1,0 +1,244 @@
+"""How do facts of this host reach its node, and what it orders the host?
+
+    frames, datagrams, links, guard, findings, timers --> Node --> presences, replication, hooks, journal
+
+Nothing is decided here, and nothing of the kernel is touched but through what it is given: on a network that
+does not exist, the same code runs in a simulation (docs/pair-simulation.md).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from gimli import clock
+from gimli.pair import carp_actions, syncactions
+from gimli.pair.address import AddressRefused
+from gimli.pair.nft import GuardRefused, LeaseLapsed
+from gimli.pair.node import Emit, Node, Note, Order
+from gimli.pair.vhid import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gimli.journal import Journal
+    from gimli.loop import Deadline, Loop
+    from gimli.pair.config import Pair
+    from gimli.pair.hooks import Hooks
+    from gimli.pair.host import Host
+    from gimli.pair.replication import Replication
+    from gimli.pair.track import Finding
+
+_TRY_AGAIN_S = 1.0
+_GUARD_DEBOUNCE_S = 0.05
+"""A transaction of somebody else comes in many messages."""
+
+
+class Runtime:
+    """What lies between a node and its host.
+
+    Args:
+        pair: what the node was told.
+        node: that decides.
+        loop: its clock and timers.
+        host: links, the guard, and a presence for each vhid.
+        journal: that is told.
+        hooks: that are run when a role changes.
+        remember: keeps an epoch on disk.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        node: Node,
+        loop: Loop,
+        host: Host,
+        journal: Journal,
+        hooks: Hooks,
+        remember: Callable[[int], None],
+    ) -> None:
+        self._carps = {carp.vhid: carp for carp in pair.carp}
+        self._tracked_interfaces = pair.track.interfaces
+        self._node = node
+        self._loop = loop
+        self._host = host
+        self._journal = journal
+        self._hooks = hooks
+        self._remember = remember
+        self._timers: dict[tuple[int, carp_actions.Timer], Deadline] = {}
+        self._is_guard_in_doubt = False
+        self.replication: Replication | None = None
+        """Where there is a sync link."""
+
+    # Facts, to the node.
+
+    def begin(self) -> None:
+        """Take part."""
+        self._node.begin(self._now_s())
+        self.links_changed()
+
+    def heard(self, interface: str, ip_packet: bytes) -> None:
+        """A packet of CARP's protocol came."""
+        self._node.heard(interface, ip_packet, self._now_s())
+        self._carry_out()
+
+    def received(self, datagram: bytes) -> None:
+        """A datagram of the peer's came."""
+        self._node.received(datagram, self._now_s())
+        self._carry_out()
+
+    def sync_due(self) -> None:
+        """A deadline of the state sync has come."""
+        self._node.sync_due(self._now_s())
+        self._carry_out()
+
+    def links_changed(self) -> None:
+        """A link or an address of this host is not what it was."""
+        now_s = self._now_s()
+        for vhid, why in self._host.obstacles().items():
+            if why:
+                self._node.obstructed(vhid, "link", why, now_s)
+            else:
+                self._node.freed(vhid, "link", now_s)
+        self._node.found(self._host.look_at_links(self._tracked_interfaces), now_s)
+        if self.replication:
+            self.replication.intake.filter.own = self._host.own_addresses()
+        self._carry_out()
+
+    def guard_altered(self) -> None:
+        """Somebody else has changed rules: maybe the guard's."""
+        if not self._is_guard_in_doubt:
+            self._is_guard_in_doubt = True
+            self._loop.after(_GUARD_DEBOUNCE_S, self._look_at_guard)
+
+    def found(self, findings: Iterable[Finding]) -> None:
+        """What is tracked was looked at."""
+        self._node.found(findings, self._now_s())
+        self._carry_out()
+
+    def stop(self, because: str) -> None:
+        """The daemon ends."""
+        self._node.stop(because, self._now_s())
+        self._carry_out()
+
+    def _look_at_guard(self) -> None:
+        """Without the guard nobody takes part."""
+        self._is_guard_in_doubt = False
+        differences = self._host.mend_guard()
+        now_s = self._now_s()
+        for words in differences:
+            self._journal.record("guard-altered", what=words)
+        why = f"the guard is not in place: {differences[0]}" if differences else ""
+        for vhid in self._carps:
+            if why:
+                self._node.obstructed(vhid, "guard", why, now_s)
+            else:
+                self._node.freed(vhid, "guard", now_s)
+        self._carry_out()
+
+    # Orders, to the host.
+
+    def _carry_out(self) -> None:
+        """All that is ordered, and what the kernel's answers to it cause, in order."""
+        orders = deque(self._node.take_orders())
+        while orders:
+            self._do(orders.popleft())
+            orders.extend(self._node.take_orders())
+        if self.replication:
+            self.replication.settle()
+
+    def _do(self, order: Order | Emit | Note | syncactions.Action) -> None:
+        match order:
+            case Emit():
+                self._emit(order)
+            case Order(vhid, action):
+                self._do_for(vhid, action)
+            case Note(event, details):
+                self._note(event, dict(details))
+            case syncactions.Tell(event, details):
+                self._note(event, dict(details))
+            case syncactions.RememberEpoch(epoch):
+                self._remember(epoch)
+            case _:
+                assert self.replication is not None
+                self.replication.carry_out(order)
+
+    def _emit(self, order: Emit) -> None:
+        presence = self._host.presences[order.vhid]
+        if order.advertisement.is_bow_out:
+            presence.send(order.advertisement)
+        else:
+            try:
+                error = presence.advertise(order.advertisement)
+            except LeaseLapsed:
+                self._node.lease_lapsed(order.vhid, presence.tenure.silent_s, self._now_s())
+                return
+            except GuardRefused as refused:
+                self._node.obstructed(order.vhid, "guard", str(refused), self._now_s())
+                return
+            self._node.sent(order.vhid, error, self._now_s())
+        for action in order.also:
+            assert self.replication is not None
+            self.replication.carry_out(action)
+
+    def _do_for(self, vhid: int, action: carp_actions.Action) -> None:
+        presence = self._host.presences[vhid]
+        match action:
+            case carp_actions.Arm(timer, after_s):
+                self._disarm(vhid, timer)
+                self._timers[vhid, timer] = self._loop.after(after_s, lambda: self._expired(vhid, timer))
+            case carp_actions.Disarm(timer):
+                self._disarm(vhid, timer)
+            case carp_actions.TakeLease():
+                self._try(vhid, "guard", presence.tenure.begin)
+            case carp_actions.DropLease():
+                self._let_go(vhid, presence.tenure.end)
+            case carp_actions.TakeAddresses():
+                self._try(vhid, "addresses", presence.take_addresses)
+            case carp_actions.DropAddresses():
+                self._let_go(vhid, presence.drop_addresses)
+            case carp_actions.Announce():
+                if error := presence.announce():
+                    self._journal.record("announce-failed", vhid=vhid, why=error)
+            case _:
+                raise AssertionError(f"the node keeps {action} to itself")
+
+    def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
+        self._node.expired(vhid, timer, self._now_s())
+        self._carry_out()
+
+    def _disarm(self, vhid: int, timer: carp_actions.Timer) -> None:
+        if deadline := self._timers.pop((vhid, timer), None):
+            deadline.cancel()
+
+    def _try(self, vhid: int, subject: str, take: Callable[[], None]) -> None:
+        """Take something; where the kernel refuses, the vhid is out for a moment."""
+        try:
+            take()
+        except (GuardRefused, AddressRefused) as refused:
+            self._node.obstructed(vhid, subject, str(refused), self._now_s())
+            self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
+
+    def _free(self, vhid: int, subject: str) -> None:
+        self._node.freed(vhid, subject, self._now_s())
+        self._carry_out()
+
+    def _let_go(self, vhid: int, drop: Callable[[], None]) -> None:
+        """Let go of something, again and again until it is gone."""
+        try:
+            drop()
+        except (GuardRefused, AddressRefused) as refused:
+            self._journal.record("not-let-go", vhid=vhid, why=str(refused))
+            self._loop.after(_TRY_AGAIN_S, lambda: self._let_go_unless_master(vhid, drop))
+
+    def _let_go_unless_master(self, vhid: int, drop: Callable[[], None]) -> None:
+        if self._node.vhid(vhid).role is not Role.MASTER:
+            self._let_go(vhid, drop)
+
+    def _note(self, event: str, details: dict[str, Any]) -> None:
+        self._journal.record(event, **details)
+        if event == "role":
+            self._hooks.role_changed(self._carps[details["vhid"]], details["role"])
+
+    def _now_s(self) -> float:
+        return self._loop.now_ns() / clock.NANOSECONDS
