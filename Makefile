@@ -6,7 +6,7 @@ STAMPS := .make
 # meson-python looks for meson and ninja on PATH.
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := $(shell find src libgimli examples -name __pycache__ -prune -o -path src/gimli/_lib -prune -o -type f -print) \
-	man/gimli.1 man/gimli-monitor.1 man/gimli.toml.5 meson.build pyproject.toml README.md LICENSE
+	man/gimli.1 man/gimli-monitor.1 man/gimli-pair.1 man/gimli.toml.5 man/pair.toml.5 meson.build pyproject.toml README.md LICENSE
 # Debuggers and debug information that the tests hold our cores against; python3-venv is not in Debian's python3.
 PACKAGES := python3-venv gcc g++ libc6-dev gdb strace elfutils libc6-dbg logrotate
 # Daemons that the tests keep up.
@@ -55,7 +55,7 @@ wheel: $(STAMPS)/venv ## Build the wheel into dist/
 package: wheel ## Install the wheel into an empty environment and run the demo from it
 	rm -rf $(STAMPS)/package
 	$(PYTHON) -m venv $(STAMPS)/package
-	$(STAMPS)/package/bin/pip install -q "$$(ls dist/gimli_monitor-*.whl)[analysis,pair]"
+	$(STAMPS)/package/bin/pip install -q "$$(ls dist/gimli_monitor-*.whl)[analysis]"
 	cd / && $(CURDIR)/$(STAMPS)/package/bin/gimli demo
 
 lib: $(STAMPS)/venv ## Build libgimli for working from the source tree (src/gimli/_lib)
@@ -86,7 +86,7 @@ $(STAMPS)/venv: pyproject.toml | $(STAMPS)/apt
 	@$(BIN)/pip install -q --upgrade 'pip>=25.1'
 	@$(BIN)/pip install -q 'meson-python>=0.17' 'meson>=1.5' ninja
 	@$(BIN)/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); p = d["project"]; \
-		o = p["optional-dependencies"]; print("\n".join(p["dependencies"] + o["analysis"] + o["pair"] + \
+		print("\n".join(p["dependencies"] + p["optional-dependencies"]["analysis"] + \
 		[x for x in d["dependency-groups"]["dev"] if not x.startswith(p["name"])]))' >$(STAMPS)/requirements
 	@$(BIN)/pip install -q -r $(STAMPS)/requirements
 	@touch $@

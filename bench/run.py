@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import beats
 import crashes
 import hangs
+import leases
 import output
 import pauses
 import services
@@ -33,6 +34,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "services": services.measure,
     "output": output.measure,
     "takeovers": takeovers.measure,
+    "leases": leases.measure,
 }
 
 

@@ -20,7 +20,7 @@ from gimli.pair import conntrack
 from gimli.pair.ctfilter import Filter
 from gimli.pair.ctintake import Intake
 from gimli.pair.statesync import StateSync
-from gimli.pair.syncactions import Apply, Dump, Mode, Send
+from gimli.pair.syncactions import Apply, Dump, Listen, Mode, Send
 
 PORT = 3780
 _PASSWORD = b"bench"
@@ -43,13 +43,12 @@ class Node:
         self._writer = conntrack.Writer()
         self._intake = Intake(Filter({socket.inet_aton(own), socket.inet_aton(peer)}))
         self._sync = StateSync(secrets.randbits(64) | 1, _PASSWORD, mode)
+        self._events: conntrack.Events | None = None
         self._dump: conntrack.Dump | None = None
         self._unsent: list[bytes] = []
         self.finished = False
         now_s = time.monotonic()
         if role == "owner":
-            self._events = conntrack.Events()
-            self._loop.watch(self._events.fileno(), self._changed)
             self._carry_out(self._sync.own(now_s))
         else:
             self._carry_out(self._sync.follow(now_s))
@@ -89,7 +88,7 @@ class Node:
         if self._dump.done:
             self._dump.close()
             self._dump = None
-            self._sync.dump_done(now_s)
+            self._carry_out(self._sync.dump_done(now_s))
 
     def _carry_out(self, actions: list) -> None:
         for action in actions:
@@ -101,6 +100,14 @@ class Node:
                         continue  # it is sent again
                 case Apply(messages):
                     self._writer.write(messages)
+                case Listen(wanted):
+                    if self._events:
+                        self._loop.forget(self._events.fileno())
+                        self._events.close()
+                        self._events = None
+                    if wanted:
+                        self._events = conntrack.Events()
+                        self._loop.watch(self._events.fileno(), self._changed)
                 case Dump():
                     if self._dump:
                         self._dump.close()
@@ -119,7 +126,7 @@ class Node:
                     "replicated": sync.replicated,
                     "lost": sync.lost,
                     "held": sync.held,
-                    "lag_s": sync.lag_s,
+                    "lag_s": sync.lag_s(time.monotonic()),
                     "refused": dict(sync.refused),
                     "written": self._writer.written,
                     "tried_again": self._writer.tried_again,

@@ -10,6 +10,8 @@ import pytest
 
 from gimli.cli import COMMANDS, gimli
 from gimli.monitor.original import OPTIONS
+from gimli.pair.config_file import _CARP, _GUARD, _SYNC, _TRACK
+from gimli.pair.words import EVENTS
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 DOCUMENTS = sorted(
@@ -72,6 +74,21 @@ def test_the_originals_options_are_documented_with_their_variables_and_defaults(
         assert re.search(row, table, re.MULTILINE), option.name
         assert re.search(rf"\b{option.name}\b", manual), option.name
         assert option.variable in manual, option.name
+
+
+def test_every_key_of_a_pair_is_in_its_manual_and_in_the_reference():
+    manual = read("man/pair.toml.5")
+    reference = read("docs/reference/pair.md")
+    keys = {key for parsers in (_CARP, _SYNC, _GUARD, _TRACK) for key in parsers}
+    for key in keys | {"password", "password_file"}:
+        assert re.search(rf"^\.BR? .*\b{key}\b", manual, re.MULTILINE), key
+        assert f"`{key}`" in reference, key
+
+
+def test_every_event_of_the_pair_is_in_the_reference():
+    reference = read("docs/reference/pair.md")
+    for event in EVENTS:
+        assert f"`{event}`" in reference, event
 
 
 def test_the_makefile_has_what_the_readme_says():

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import textwrap
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gimli import paths
-from gimli.cli.terminal import console
-from gimli.clock import format_duration
+from gimli import metrics, paths
+from gimli.cli.terminal import WIDTH, console
+from gimli.clock import format_duration, parse_duration
 from gimli.control import client
 from gimli.errors import MonitorUnreachable
 from gimli.pair.config_file import load
+from gimli.pair.finding import Severity
+from gimli.pair.status import SCHEMA
 from gimli.pair.words import describe
 
 if TYPE_CHECKING:
@@ -51,19 +56,60 @@ def run(*, path: str) -> None:
 
 @command.command("status")
 @_json
-def status(*, as_json: bool) -> int:
+@click.option("--metrics", "as_metrics", is_flag=True, help="As Prometheus reads them.")
+def status(*, as_json: bool, as_metrics: bool) -> int:
     """Show who has the addresses, and how ready this host is.
 
     Exit status: 0 when this host takes part, 1 when its daemon does not run.
     """
     answer = _ask()
-    if as_json:
+    if as_metrics:
+        click.echo(metrics.format_text(metrics.of_pair(answer)), nl=False)
+    elif as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
         screen = console()
         for line in _lines(answer):
             screen.print(line, soft_wrap=True, highlight=False)
     return 0
+
+
+@command.command("check")
+@_file
+@click.option(
+    "--for",
+    "seconds",
+    default="5s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to listen; a switch's IGMP querier is heard for certain after 125s.",
+)
+@click.option("--ask", "probe", is_flag=True, help="Also ask the link by ARP who has the shared addresses.")
+@_json
+def check(*, path: str, seconds: str, probe: bool, as_json: bool) -> int:
+    """Check pair.toml, then this host and its switch, by looking at real traffic for a few seconds.
+
+    Changes nothing. Exit status: 0 when nothing is wrong, 1 when something is, 2 when the file is.
+    """
+    from gimli.pair import check as checking  # noqa: PLC0415 - what status does not load
+
+    pair = load(path)
+    listen_s = parse_duration(seconds, "--for")
+    if sys.stderr.isatty():
+        click.echo(f"listening for {format_duration(listen_s)} ...", err=True)
+    findings = checking.check(pair, seconds=listen_s, probe=probe)
+    wrong = any(finding.severity is not Severity.NOTE for finding in findings)
+    if as_json:
+        listed = [asdict(finding) | {"severity": finding.severity.value} for finding in findings]
+        click.echo(json.dumps({"schema": SCHEMA, "findings": listed}, indent=2))
+        return int(wrong)
+    for finding in findings:
+        click.echo(f"{finding.severity.value:<8} {finding.subject}: {finding.what}")
+        for words in filter(None, (finding.why, finding.fix)):
+            click.echo(textwrap.indent(textwrap.fill(words, WIDTH - 9), " " * 9))
+    if not wrong:
+        click.echo(f"{path}: no error in it, and nothing wrong with this host or its link in what was seen")
+    return int(wrong)
 
 
 def _ask() -> dict[str, Any]:

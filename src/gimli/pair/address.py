@@ -31,10 +31,11 @@ from gimli.pair.links import GONE, Links
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gimli.pair.links import Interface, Link
+    from gimli.pair.links import Address, Interface, Link
     from gimli.pair.settings import Settings
 
-_ALIAS = "gimli pair: vhid "
+_STACKED = ("vlan", "macvlan", "ipvlan")
+_VIRTUAL_MAC = "00:00:5e:00:01:"
 _DROP_ATTEMPTS = 3
 
 
@@ -76,7 +77,11 @@ class Addresses:
         self.place = place
         self._settings = settings
         self._links = Links()
+        self._devices: set[int] = set()
+        """Where the addresses have been put."""
         self._wanted = tuple(ip_interface(address) for address in place.addresses)
+        self._link_local = _link_local(place.mac) if place.mac else None
+        self._ours = {each.ip for each in (*self._wanted, self._link_local) if each}
 
     def prepare(self) -> None:
         """Make ready for :meth:`take`; the host has the addresses no more than before.
@@ -98,14 +103,19 @@ class Addresses:
         Raises:
             AddressRefused: not all of them could be had; what could, stays.
         """
+        if self._links.link(self.place.device) is None:
+            self.prepare()  # somebody has removed it, or its interface was away
         parent = self._link(self.place.interface)
         device = self._link(self.place.device)
+        self._devices.add(device.index)
         connected = {each.address.network for each in self._links.addresses(parent.index)}
         steps = [links.switch_link(device.index, up=True)] if self.place.mac else []
-        steps += [
-            links.add_address(device.index, address, prefix_route=address.network not in connected)
-            for address in self._wanted
-        ]
+        for address in self._wanted:
+            owns_prefix = address.network not in connected
+            steps.append(links.add_address(device.index, address, prefix_route=owns_prefix))
+            if owns_prefix and address.version == 6 and self._link_local:
+                # Routes lead here, and the kernel looks for neighbours from a link-local address only.
+                steps.append(links.add_address(device.index, self._link_local, prefix_route=True))
         try:
             self._links.change(*steps, tolerate=(errno.EEXIST,))
         except OSError as error:
@@ -120,19 +130,18 @@ class Addresses:
         why: OSError | None = None
         for _ in range(_DROP_ATTEMPTS):
             try:
-                device = self._links.link(self.place.device)
-                if device is None:
-                    return
-                present = self._present(device)
-                steps = [links.delete_address(device.index, address) for address in present]
-                if self.place.mac:
-                    steps.append(links.switch_link(device.index, up=False))
-                self._links.change(*steps, tolerate=GONE)
-                if not self._present(device):
+                self._try_to_drop()
+                if not self._present():
                     return
             except OSError as error:
                 why = error
         raise self._refused("drop", why)
+
+    def _try_to_drop(self) -> None:
+        steps = [links.delete_address(each.index, each.address) for each in self._present()]
+        if self.place.mac and (device := self._links.link(self.place.device)):
+            steps.append(links.switch_link(device.index, up=False))
+        self._links.change(*steps, tolerate=GONE)
 
     def close(self) -> None:
         """Drop the addresses, and remove the device made for them.
@@ -147,27 +156,28 @@ class Addresses:
         finally:
             self._links.close()
 
-    def _present(self, device: Link) -> tuple[Interface, ...]:
-        there = (each.address for each in self._links.addresses(device.index))
-        return tuple(address for address in there if address.ip in {wanted.ip for wanted in self._wanted})
+    def _present(self) -> tuple[Address, ...]:
+        """The addresses as they are, also on a device that has got another name since."""
+        device = self._links.link(self.place.device)
+        devices = self._devices | ({device.index} if device else set())
+        return tuple(
+            each
+            for each in self._links.addresses()
+            if each.index in devices and each.address.ip in self._ours
+        )
 
     def _link(self, name: str) -> Link:
         found = self._links.link(name)
         if found is None:
-            raise AddressRefused(
-                f"vhid {self.place.vhid}: there is no interface {name}",
-                why="the host has none of that name",
-                fix="see: ip link",
-            )
+            raise _absent(name)
         return found
 
     def _make_device(self, parent: Link) -> None:
         device = self._links.link(self.place.device)
         if device and (device.kind, device.parent, device.mac) == ("macvlan", parent.index, self.place.mac):
             return
-        alias = f"{_ALIAS}{self.place.vhid}"
         try:
-            self._links.change(links.make_macvlan(self.place.device, parent, self.place.mac, alias))
+            self._links.change(links.make_macvlan(self.place.device, parent, self.place.mac))
         except OSError as error:
             raise AddressRefused(
                 f"vhid {self.place.vhid}: cannot make {self.place.device} on {parent.name}",
@@ -189,6 +199,8 @@ class Addresses:
                 self._settings.set(f"{family}/conf/{device}/forwarding", forwarding)
         if kernel_settings.exists(f"ipv6/conf/{device}/accept_ra"):
             self._settings.set(f"ipv6/conf/{device}/accept_ra", "0")
+            if not any(address.version == 6 for address in self._wanted):
+                self._settings.set(f"ipv6/conf/{device}/disable_ipv6", "1")
             self._links.change(links.without_link_local(self._link(device).index))
 
     def _refused(self, verb: str, error: OSError | None) -> AddressRefused:
@@ -197,6 +209,13 @@ class Addresses:
             f"{'on' if verb == 'take' else 'from'} {self.place.device}",
             why=error.strerror or str(error) if error else "the kernel says it is done, and it is not",
         )
+
+
+def _link_local(mac: str) -> Interface:
+    """The link-local address of a MAC (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return ip_interface((b"\xfe\x80" + bytes(6) + identifier, 64))
 
 
 def remove_leftovers(places: Iterable[Place]) -> tuple[str, ...]:
@@ -210,7 +229,7 @@ def remove_leftovers(places: Iterable[Place]) -> tuple[str, ...]:
     try:
         names = {link.index: link.name for link in asking.links()}
         for link in asking.links():
-            if link.kind == "macvlan" and link.alias.startswith(_ALIAS):
+            if _is_ours(link):
                 asking.change(links.delete_link(link.index), tolerate=GONE)
                 removed.append(f"device {link.name}")
         wanted = {(place.interface, ip_interface(each).ip) for place in places for each in place.addresses}
@@ -223,3 +242,34 @@ def remove_leftovers(places: Iterable[Place]) -> tuple[str, ...]:
     finally:
         asking.close()
     return tuple(removed)
+
+
+def _absent(interface: str) -> AddressRefused:
+    return AddressRefused(
+        f"there is no interface {interface}", why="the host has none of that name", fix="see: ip link"
+    )
+
+
+def _is_ours(link: Link) -> bool:
+    return link.kind == "macvlan" and any(
+        (link.name, link.mac) == (f"carp{vhid}", f"{_VIRTUAL_MAC}{vhid:02x}") for vhid in range(1, 256)
+    )
+
+
+def subnets_of(interface: str) -> tuple[str, ...]:
+    """The subnets that an interface, and whatever is on top of it such as VLANs, have addresses in.
+
+    Raises:
+        AddressRefused: there is no such interface.
+    """
+    asking = Links()
+    try:
+        every = asking.links()
+        if interface not in {link.name for link in every}:
+            raise _absent(interface)
+        indices = {link.index for link in every if link.name == interface}
+        indices |= {link.index for link in every if link.kind in _STACKED and link.parent in indices}
+        networks = (each.address.network for each in asking.addresses() if each.index in indices)
+        return tuple(sorted({str(network) for network in networks}))
+    finally:
+        asking.close()

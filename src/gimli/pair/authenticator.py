@@ -139,7 +139,7 @@ class Replay:
 
 
 def _packed(addresses: Iterable[Address]) -> bytes:
-    """The IPv4 addresses ascending, then the IPv6 addresses ascending."""
+    """The IPv4 addresses ascending, then the IPv6 addresses ascending; each once, whatever its prefix."""
     return b"".join(
-        packed for _, packed in sorted((address.version, address.packed) for address in addresses)
+        packed for _, packed in sorted({(address.version, address.packed) for address in addresses})
     )

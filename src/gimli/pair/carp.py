@@ -167,7 +167,9 @@ def _is_over(vhid: Vhid, contest: Contest) -> bool:
     """Whether the other MASTER has missed three advertisements of its own."""
     assert vhid.peer is not None
     theirs_s = advertise_interval_s(vhid.peer.advbase, vhid.peer.advskew)
-    return contest.quiet * advertise_interval_s(vhid.advbase, vhid.advskew) > 3 * theirs_s
+    # The first of ours may have gone out right after its last one.
+    silent_s = (contest.quiet - 1) * advertise_interval_s(vhid.advbase, vhid.advskew)
+    return silent_s > 3 * theirs_s
 
 
 def _announce_again(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
@@ -184,9 +186,10 @@ def _send_again(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
 def _stand(vhid: Vhid, event: PeerWorse) -> tuple[Vhid, tuple[Action, ...]]:
     """Show a lower-ranked MASTER that we are there, and the link where the addresses belong.
 
-    At once, so that there are not two for as long as our interval; and not more often than announcements are
+    At once, so that there are not two for as long as our interval; then not more often than announcements are
     repeated, so that nobody makes us send a frame for each of his own.
     """
+    is_new = vhid.contest is None
     contest = replace(vhid.contest or Contest(), quiet=0)
     actions: tuple[Action, ...] = ()
     if contest.sent >= CONTEST_ADVERTISEMENTS_MAX and not contest.told:
@@ -194,7 +197,7 @@ def _stand(vhid: Vhid, event: PeerWorse) -> tuple[Vhid, tuple[Action, ...]]:
         why = f"MASTER after {contest.sent} advertisements of ours, though {event.why}: it does not hear us"
         actions = (TellDeaf(event.peer, why),)
     vhid = replace(vhid, peer=event.peer, contest=contest)
-    if vhid.announcing:
+    if vhid.announcing and not is_new:
         return vhid, actions
     vhid, sent = _send_again(vhid, event)
     return vhid, (*sent, *actions)
@@ -211,7 +214,10 @@ def _yield_owner(vhid: Vhid, event: Outranked) -> tuple[Vhid, tuple[Action, ...]
 
 def _yield_lapsed(vhid: Vhid, event: LeaseLapsed) -> tuple[Vhid, tuple[Action, ...]]:
     why = f"stood still for {format_duration(event.silent_s)}, and the lease in the kernel lapsed"
-    return _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
+    vhid, actions = _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
+    # Whoever has not taken over yet need not wait any longer; whoever has is not moved by it. The fence is
+    # down already: it goes out by the sync link only.
+    return vhid, (*actions, SendBowOut())
 
 
 def _yield(vhid: Vhid, why: str, patience_s: float) -> tuple[Vhid, tuple[Action, ...]]:

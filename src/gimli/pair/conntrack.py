@@ -16,10 +16,10 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gimli.errors import GimliError, PeerError
-from gimli.pair import ctmessage
+from gimli.errors import GimliError
+from gimli.pair import ctinsertion, ctmessage, netlink
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
@@ -75,18 +75,20 @@ class _Mmsghdr(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_MSG_TRUNC = 0x20
+_LOST = -1
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one reading of events brought."""
+    """What one reading of events brought.
 
-    messages: list[bytes] = field(default_factory=list)
-    lost: bool = False
-    """The kernel has dropped events: what it holds must be read as a whole."""
-    more: bool = False
-    """There may be more to read right away."""
+    Args:
+        messages: netlink messages, in order.
+        lost: the kernel has dropped events: its table must be read as a whole.
+    """
+
+    messages: list[bytes]
+    lost: bool
 
 
 class Events:
@@ -103,9 +105,8 @@ class Events:
         self._buffer = (ctypes.c_char * (_SLOTS * _SLOT_BYTES))()
         self._view = memoryview(self._buffer).cast("B")
         base = ctypes.addressof(self._buffer)
-        self._iovecs = (_Iovec * _SLOTS)(
-            *((base + slot * _SLOT_BYTES, _SLOT_BYTES) for slot in range(_SLOTS))
-        )
+        slots = [_Iovec(base + slot * _SLOT_BYTES, _SLOT_BYTES) for slot in range(_SLOTS)]
+        self._iovecs = (_Iovec * _SLOTS)(*slots)
         self._headers = (_Mmsghdr * _SLOTS)()
         for slot in range(_SLOTS):
             self._headers[slot].header.iov = ctypes.addressof(self._iovecs) + slot * ctypes.sizeof(_Iovec)
@@ -113,7 +114,6 @@ class Events:
         words = memoryview(self._headers).cast("B").cast("I")
         stride = ctypes.sizeof(_Mmsghdr) // 4
         self._lengths = words[_Mmsghdr.length.offset // 4 :: stride]
-        self._flags = words[_Msghdr.flags.offset // 4 :: stride]
 
     def fileno(self) -> int:
         """For the loop: readable when something has changed."""
@@ -121,21 +121,29 @@ class Events:
 
     def drain(self) -> Batch:
         """Up to 128 messages, without waiting."""
-        batch = Batch()
-        count = _libc.recvmmsg(self._socket.fileno(), self._headers, _SLOTS, socket.MSG_DONTWAIT, None)
-        if count < 0:
-            number = ctypes.get_errno()
-            if number == errno.ENOBUFS:
-                batch.lost = batch.more = True
-            elif number not in {errno.EAGAIN, errno.EINTR}:
-                raise OSError(number, os.strerror(number))
-            return batch
-        batch.more = count == _SLOTS
+        count = self._receive()
+        if count == _LOST:
+            # What is still queued is older than what was lost, and worth nothing: everything is read anew.
+            while self._receive():
+                pass
+            return Batch([], lost=True)
         view, lengths = self._view, self._lengths
-        batch.messages = [
+        messages = [
             view[slot * _SLOT_BYTES : slot * _SLOT_BYTES + lengths[slot]].tobytes() for slot in range(count)
         ]
-        return batch
+        return Batch(messages, lost=False)
+
+    def _receive(self) -> int:
+        """How many messages are in the slots."""
+        count = _libc.recvmmsg(self._socket.fileno(), self._headers, _SLOTS, socket.MSG_DONTWAIT, None)
+        if count >= 0:
+            return int(count)
+        number = ctypes.get_errno()
+        if number == errno.ENOBUFS:
+            return _LOST
+        if number in {errno.EAGAIN, errno.EINTR}:
+            return 0
+        raise OSError(number, os.strerror(number))
 
     def close(self) -> None:
         """Hear no more."""
@@ -151,8 +159,8 @@ class Dump:
 
     def __init__(self, receive_bytes: int = 1 << 20) -> None:
         self._socket = _netlink_socket(receive_bytes)
-        request = ctmessage.HEADER.pack(
-            ctmessage.BODY, ctmessage.GET, ctmessage.REQUEST | ctmessage.DUMP, 1, 0
+        request = netlink.HEADER.pack(
+            ctmessage.BODY, ctmessage.GET, netlink.REQUEST | netlink.DUMP, 1, 0
         ) + bytes(4)
         self._socket.send(request)
         self.done = False
@@ -173,13 +181,13 @@ class Dump:
                 chunk = self._socket.recv(65536)
             except BlockingIOError:
                 return found
-            for message in ctmessage.messages(chunk):
-                kind = ctmessage.HEADER.unpack_from(message)[1]
-                if kind == ctmessage.DONE:
+            for message in netlink.messages(chunk):
+                kind = netlink.HEADER.unpack_from(message)[1]
+                if kind == netlink.DONE:
                     self.done = True
                     return found
-                if kind == ctmessage.ERROR:
-                    (number,) = struct.unpack_from("=i", message, ctmessage.HEADER.size)
+                if kind == netlink.ERROR:
+                    (number,) = struct.unpack_from("=i", message, netlink.HEADER.size)
                     raise ConntrackRefused("connections cannot be listed", why=os.strerror(-number))
                 found.append(message)
         return found
@@ -193,7 +201,7 @@ class Writer:
     """Puts connections into this namespace's table, and takes them out.
 
     Nothing is acknowledged; the kernel answers failures only. One that has an answer in
-    :func:`gimli.pair.ctmessage.second_try` is tried again; the others are counted by errno.
+    :func:`gimli.pair.ctinsertion.second_try` is tried again; the others are counted by errno.
     """
 
     def __init__(self) -> None:
@@ -231,18 +239,18 @@ class Writer:
                 assert error.errno == errno.ENOBUFS  # noqa: PT017 - not a test
                 self._count(errno.ENOBUFS)
                 continue
-            for message in ctmessage.messages(answer):
+            for message in netlink.messages(answer):
                 self._failed(message)
 
     def _failed(self, answer: bytes) -> None:
-        kind = ctmessage.HEADER.unpack_from(answer)[1]
-        number = -struct.unpack_from("=i", answer, ctmessage.HEADER.size)[0]
-        if kind != ctmessage.ERROR or not number:
+        kind = netlink.HEADER.unpack_from(answer)[1]
+        number = -struct.unpack_from("=i", answer, netlink.HEADER.size)[0]
+        if kind != netlink.ERROR or not number:
             return
-        refused = answer[ctmessage.HEADER.size + 4 :]
-        if ctmessage.HEADER.unpack_from(refused)[1] == ctmessage.DELETE and number == errno.ENOENT:
+        refused = answer[netlink.HEADER.size + 4 :]
+        if netlink.HEADER.unpack_from(refused)[1] == ctmessage.DELETE and number == errno.ENOENT:
             return  # gone is what was wanted
-        again = ctmessage.second_try(refused, number)
+        again = ctinsertion.second_try(refused, number)
         if again is None:
             self._count(number)
             return
@@ -269,6 +277,3 @@ def _netlink_socket(receive_bytes: int) -> socket.socket:
             fix="it takes root (CAP_NET_ADMIN), and a kernel with CONFIG_NF_CT_NETLINK",
         ) from error
     return made
-
-
-__all__ = ["Batch", "ConntrackRefused", "Dump", "Events", "PeerError", "Writer", "enable_events"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from gimli import client, clock, lock, paths, process
@@ -73,7 +74,9 @@ class Daemon:
         for words in remove_leftovers(self._host.places):
             self._journal.record("leftover-removed", what=words, of=lost_pid)
         self._sync = _make_sync(pair, epoch_path)
-        self._node = Node(pair, self._host.sources(), secrets.randbits(62), self._sync)
+        rising = any(carp.strict_replay for carp in pair.carp)  # also over a restart
+        cookie = time.time_ns() if rising else secrets.randbits(62)
+        self._node = Node(pair, self._host.sources(), cookie, self._sync)
         self._runtime = Runtime(
             pair,
             self._node,
@@ -110,6 +113,7 @@ class Daemon:
                 self._loop,
                 runtime.received,
                 runtime.sync_due,
+                runtime.sync_ordered,
                 self._host.own_addresses(),
             )
         track = self._pair.track

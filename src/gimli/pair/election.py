@@ -21,7 +21,6 @@ from gimli.pair.carp_events import PeerBowedOut, PeerLives, PeerOutranks, PeerWo
 from gimli.pair.vhid import (
     Peer,
     Role,
-    advertise_interval_s,
     interval_256ths,
     master_down_interval_s,
 )
@@ -86,7 +85,8 @@ def patience_with_s(vhid: Vhid, peer: Peer) -> float:
     own_s = master_down_interval_s(vhid.advbase, vhid.advskew)
     if peer.demotion >= vhid.demotion:
         return own_s  # if it is slower than that, it yields to us: the protocol's own rule
-    return max(own_s, 3 * advertise_interval_s(peer.advbase, peer.advskew) + vhid.advskew / 256)
+    # The rule takes the MASTER to have our advbase. Here with the one that it has.
+    return max(own_s, master_down_interval_s(peer.advbase, vhid.advskew if peer.advbase else peer.advskew))
 
 
 def _is_lower(ours: Address, theirs: Address) -> bool:
@@ -107,5 +107,6 @@ def _compare_intervals(vhid: Vhid, peer: Peer) -> str:
 
 def _every(advbase: int, advskew: int) -> str:
     """An interval as it was set: rounded, two that differ might read the same."""
-    parts = [f"{advbase} s"] if advbase or not advskew else []
-    return " + ".join([*parts, f"{advskew}/256 s"] if advskew else parts)
+    if advbase == 0:
+        return f"{max(advskew, 1)}/256 s"
+    return f"{advbase} s + {advskew}/256 s" if advskew else f"{advbase} s"

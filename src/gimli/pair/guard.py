@@ -14,7 +14,7 @@ kernel and without anybody's help, guarded and silent.
 firewall that looks at them harms the connections of the active one (docs/pair.md). The others make
 the lease a fence: a MASTER that hangs neither answers for the address nor teaches the switch its MAC.
 
-This module makes the rules' text and compares what ``nft -j list`` says with it. It touches nothing.
+This module makes the rules' text; ``readback.py`` compares what the kernel has with it. It touches nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gimli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 FAMILY = "netdev"
 TABLE = "gimli"
@@ -40,7 +40,7 @@ EGRESS_PRIORITY = 500
 """Behind whatever else hooks egress: what it makes of a frame is looked at too."""
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-_CARP = 112
+CARP = 112
 _GROUP_BIT = "01:00:00:00:00:00"
 _ALWAYS_MULTICAST = ("224.0.0.0/4", "255.255.255.255")
 
@@ -113,14 +113,6 @@ class Lease:
     interfaces: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What a counter has seen."""
-
-    packets: int
-    bytes: int
-
-
 def lease_set(vhid: int) -> str:
     """The name of a vhid's set."""
     return f"lease_{vhid}"
@@ -137,16 +129,16 @@ LEASE_SHARE = 0.8
 """Of the peer's patience; the rest is for its clock, the frame's way, and what a takeover takes."""
 
 JIFFY_S_MAX = 0.010
-"""The kernel counts a timeout in whole jiffies (10 ms at HZ=100, the coarsest), and begins within one."""
+"""The kernel counts a timeout in jiffies, of 10 ms at HZ=100, the coarsest; it may end one early or late."""
 
 
 def lease_s(interval_s: float, dead_s: float) -> float:
-    """For how long one renewal may hold, in whole milliseconds.
+    """For how long a lease goes on after an advertisement that went out, in whole milliseconds.
 
-    The lease is renewed right **before** each advertisement. So it ends ``lease_s`` after a moment that is
-    earlier than the peer's hearing of us, and the peer takes over ``dead_s`` after that: between the two
-    there is a time in which nobody answers, and never one in which both do. (Renewed after the
-    advertisement, a daemon that is stopped between the two would hold on for longer than its peer waits.)
+    The peer takes over ``dead_s`` after it has heard us last. The lease ends before that, a jiffy at least:
+    between the two nobody answers, and there is no time in which both do. That is so for a daemon that
+    hangs or dies. It is no cure for a network that parts: advertisements that are lost on their way keep
+    the lease going and the peer waiting for nothing (decision 11 has how they are sent by every way).
 
     It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy.
 
@@ -157,7 +149,7 @@ def lease_s(interval_s: float, dead_s: float) -> float:
     Raises:
         UsageError: there is no such time.
     """
-    length_s = math.floor(LEASE_SHARE * dead_s * 1000) / 1000
+    length_s = math.floor(min(LEASE_SHARE * dead_s, dead_s - JIFFY_S_MAX) * 1000) / 1000
     wanted_s = 1.5 * interval_s + JIFFY_S_MAX
     if length_s < wanted_s:
         raise UsageError(
@@ -174,20 +166,20 @@ def lease_s(interval_s: float, dead_s: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Match:
+class Match:
     """One comparison of a rule: as nft reads it, and as its JSON tells it."""
 
     text: str
     left: Any
     operator: str
-    right: frozenset[Any]
+    right: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """Matches, and what becomes of a frame that fits them all."""
 
-    matches: tuple[_Match, ...]
+    matches: tuple[Match, ...]
     counter: str = ""
     jump: str = ""
 
@@ -197,37 +189,38 @@ class _Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chain:
+class Chain:
     """A chain; with a hook when it has a device."""
 
     name: str
-    rules: tuple[_Rule, ...]
+    rules: tuple[Rule, ...]
     hook: str = ""
     device: str = ""
 
     @property
     def priority(self) -> int:
+        """The place among the other chains of its hook."""
         return INGRESS_PRIORITY if self.hook == "ingress" else EGRESS_PRIORITY
 
 
-def _payload(protocol: str, field: str, operator: str, values: Iterable[str]) -> _Match:
+def _payload(protocol: str, field: str, operator: str, values: Iterable[str]) -> Match:
     values = tuple(values)
     left = {"payload": {"protocol": protocol, "field": field}}
     return _match(f"{protocol} {field}", left, operator, values)
 
 
-def _raw(base: str, offset: int, bits: int, values: Iterable[int]) -> _Match:
+def _raw(base: str, offset: int, bits: int, values: Iterable[int]) -> Match:
     left = {"payload": {"base": base, "offset": offset, "len": bits}}
     return _match(f"@{base},{offset},{bits}", left, "==", tuple(hex(value) for value in values))
 
 
-def _match(text: str, left: Any, operator: str, values: tuple[str, ...]) -> _Match:
+def _match(text: str, left: Any, operator: str, values: tuple[str, ...]) -> Match:
     right = values[0] if len(values) == 1 else f"{{ {', '.join(values)} }}"
     shown = "" if operator == "==" else f"{operator} "
-    return _Match(f"{text} {shown}{right}", left, operator, frozenset(_canonical(value) for value in values))
+    return Match(f"{text} {shown}{right}", left, operator, values)
 
 
-def _without_lease(direction: str, vhid: int) -> _Match:
+def _without_lease(direction: str, vhid: int) -> Match:
     name = "iifname" if direction == "ingress" else "oifname"
     return _match(name, {"meta": {"key": name}}, "!=", (f"@{lease_set(vhid)}",))
 
@@ -240,11 +233,11 @@ def _families(vhid: Vhid) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
-def _in_chain(vhid: Vhid) -> _Chain:
+def _in_chain(vhid: Vhid) -> Chain:
     """Frames for the vhid: none reaches a host that is not its MASTER, least of all its ARP."""
     counter = f"dropped_in_{vhid.vhid}"
     ipv4, ipv6 = _families(vhid)
-    matches: list[tuple[_Match, ...]] = []
+    matches: list[tuple[Match, ...]] = []
     if vhid.mac:
         matches.append((_payload("ether", "daddr", "==", (vhid.mac,)),))
     if ipv4:
@@ -255,15 +248,15 @@ def _in_chain(vhid: Vhid) -> _Chain:
         solicit = _payload("icmpv6", "type", "==", ("nd-neighbor-solicit",))
         # The target stands 8 bytes into the message; nft 1.0.6 has no word for it yet.
         matches.append((solicit, _raw("th", 64, 128, (int(ip_address(address)) for address in ipv6))))
-    return _Chain(f"in_{vhid.vhid}", tuple(_Rule(each, counter) for each in matches))
+    return Chain(f"in_{vhid.vhid}", tuple(Rule(each, counter) for each in matches))
 
 
-def _out_chain(vhid: Vhid) -> _Chain:
+def _out_chain(vhid: Vhid) -> Chain:
     """Frames of the vhid: advertisements, announcements, whatever a hung host's kernel goes on sending."""
     counter = f"dropped_out_{vhid.vhid}"
     ipv4, ipv6 = _families(vhid)
-    carp = _match("meta l4proto", {"meta": {"key": "l4proto"}}, "==", (str(_CARP),))
-    matches: list[tuple[_Match, ...]] = [(carp, _raw("th", 8, 8, (vhid.vhid,)))]
+    carp = _match("meta l4proto", {"meta": {"key": "l4proto"}}, "==", (str(CARP),))
+    matches: list[tuple[Match, ...]] = [(carp, _raw("th", 8, 8, (vhid.vhid,)))]
     if vhid.mac:
         matches.append((_payload("ether", "saddr", "==", (vhid.mac,)),))
     if ipv4:
@@ -271,10 +264,10 @@ def _out_chain(vhid: Vhid) -> _Chain:
         matches.append((_payload("ip", "saddr", "==", ipv4),))
     if ipv6:
         matches.append((_payload("ip6", "saddr", "==", ipv6),))
-    return _Chain(f"out_{vhid.vhid}", tuple(_Rule(each, counter) for each in matches))
+    return Chain(f"out_{vhid.vhid}", tuple(Rule(each, counter) for each in matches))
 
 
-def _group_chain(guarded: Guarded) -> _Chain:
+def _group_chain(guarded: Guarded) -> Chain:
     """Frames for a group MAC whose IP destination is neither a group nor everybody: another node's."""
     counter = f"dropped_group_{guarded.interface}"
     networks = (ip_network(subnet, strict=False) for subnet in guarded.subnets)
@@ -287,16 +280,17 @@ def _group_chain(guarded: Guarded) -> _Chain:
     )
     address = {"payload": {"protocol": "ether", "field": "daddr"}}
     group = _match(f"ether daddr & {_GROUP_BIT} ==", {"&": [address, _GROUP_BIT]}, "==", (_GROUP_BIT,))
-    return _Chain(
+    return Chain(
         f"group_{guarded.interface}",
         (
-            _Rule((group, _payload("ip", "daddr", "!=", (*_ALWAYS_MULTICAST, *broadcasts))), counter),
-            _Rule((group, _payload("ip6", "daddr", "!=", ("ff00::/8",))), counter),
+            Rule((group, _payload("ip", "daddr", "!=", (*_ALWAYS_MULTICAST, *broadcasts))), counter),
+            Rule((group, _payload("ip6", "daddr", "!=", ("ff00::/8",))), counter),
         ),
     )
 
 
-def _chains(guard: Guard) -> Iterator[_Chain]:
+def chains_of(guard: Guard) -> Iterator[Chain]:
+    """The chains of the table; one that another jumps to comes first."""
     for vhid in guard.vhids:
         yield _in_chain(vhid)
         if guard.egress:
@@ -305,14 +299,14 @@ def _chains(guard: Guard) -> Iterator[_Chain]:
         yield _group_chain(guarded)
     for device in _devices(guard):
         mine = [vhid.vhid for vhid in guard.vhids if vhid.interface == device]
-        rules = [_Rule((_without_lease("ingress", vhid),), jump=f"in_{vhid}") for vhid in mine]
+        rules = [Rule((_without_lease("ingress", vhid),), jump=f"in_{vhid}") for vhid in mine]
         if any(each.interface == device for each in guard.guarded):
             leading = guard.vhids[0].vhid
-            rules.append(_Rule((_without_lease("ingress", leading),), jump=f"group_{device}"))
-        yield _Chain(f"ingress_{device}", tuple(rules), "ingress", device)
+            rules.append(Rule((_without_lease("ingress", leading),), jump=f"group_{device}"))
+        yield Chain(f"ingress_{device}", tuple(rules), "ingress", device)
         if guard.egress and mine:
-            out = tuple(_Rule((_without_lease("egress", vhid),), jump=f"out_{vhid}") for vhid in mine)
-            yield _Chain(f"egress_{device}", out, "egress", device)
+            out = tuple(Rule((_without_lease("egress", vhid),), jump=f"out_{vhid}") for vhid in mine)
+            yield Chain(f"egress_{device}", out, "egress", device)
 
 
 def _devices(guard: Guard) -> tuple[str, ...]:
@@ -320,7 +314,12 @@ def _devices(guard: Guard) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _counters(chains: Iterable[_Chain]) -> tuple[str, ...]:
+def counters_of(chains: Iterable[Chain]) -> tuple[str, ...]:
+    """The names of the counters that the rules use.
+
+    ``dropped_group_INTERFACE``: frames for group MACs with another node's unicast IP. ``dropped_in_VHID``
+    and ``dropped_out_VHID``: frames for and of a vhid that this host was not MASTER of.
+    """
     return tuple(dict.fromkeys(rule.counter for chain in chains for rule in chain.rules if rule.counter))
 
 
@@ -333,11 +332,11 @@ def ruleset(guard: Guard, *, fresh: bool = True) -> str:
             every chain's rules are written again, while leases and counters stay: a repair.
     """
     table = f"{FAMILY} {TABLE}"
-    chains = tuple(_chains(guard))
+    chains = tuple(chains_of(guard))
     lines = [f"add table {table}"]
     if fresh:
         lines += [f"delete table {table}", f"add table {table}"]
-    lines += [f"add counter {table} {name}" for name in _counters(chains)]
+    lines += [f"add counter {table} {name}" for name in counters_of(chains)]
     lines += [
         f"add set {table} {lease_set(vhid.vhid)} {{ type ifname; flags timeout; }}" for vhid in guard.vhids
     ]
@@ -349,155 +348,3 @@ def ruleset(guard: Guard, *, fresh: bool = True) -> str:
         ]
     lines += [f"add rule {table} {chain.name} {rule}" for chain in chains for rule in chain.rules]
     return "\n".join(lines) + "\n"
-
-
-# ---- reading back --------------------------------------------------------------------------------------
-
-
-def verify(listing: Mapping[str, Any] | None, guard: Guard) -> tuple[str, ...]:
-    """In which respects the kernel's table is not the wanted one, in words; none when it is.
-
-    Args:
-        listing: what ``nft -j list table netdev gimli`` has said, each chain's ``dev`` filled in; None
-            when there is no such table.
-        guard: what is to be guarded.
-    """
-    parts = tuple(listing["nftables"]) if listing else ()
-    tables = [part["table"] for part in parts if "table" in part]
-    if not tables:
-        return (f"there is no table {FAMILY} {TABLE}",)
-    chains = tuple(_chains(guard))
-    return (
-        *(f"the table is {tables[0]['flags']}: no rule of it acts" for _ in tables if tables[0].get("flags")),
-        *_strangers(parts, chains, guard),
-        *_set_differences([part["set"] for part in parts if "set" in part], guard),
-        *(difference for chain in chains for difference in _chain_differences(parts, chain)),
-    )
-
-
-def _strangers(parts: Iterable[Mapping[str, Any]], chains: tuple[_Chain, ...], guard: Guard) -> Iterator[str]:
-    wanted = {
-        "metainfo": None,
-        "table": {TABLE},
-        "rule": None,  # judged chain by chain
-        "set": {lease_set(vhid.vhid) for vhid in guard.vhids},
-        "counter": set(_counters(chains)),
-        "chain": {chain.name for chain in chains},
-    }
-    for part in parts:
-        for kind, body in part.items():
-            names = wanted.get(kind, set())
-            if names is not None and body["name"] not in names:
-                yield f"{kind} {body['name']} is not ours"
-    there = {body["name"] for part in parts for kind, body in part.items() if kind == "counter"}
-    yield from (f"counter {name} is missing" for name in _counters(chains) if name not in there)
-
-
-def _set_differences(sets: Iterable[Mapping[str, Any]], guard: Guard) -> Iterator[str]:
-    there = {body["name"]: body for body in sets}
-    for vhid in guard.vhids:
-        lease = lease_of(guard, vhid.vhid)
-        body = there.get(lease.set_name)
-        if body is None:
-            yield f"set {lease.set_name} is missing"
-            continue
-        kind = (body.get("type"), body.get("flags"), body.get("timeout"), body.get("map"))
-        if kind != ("ifname", ["timeout"], None, None):
-            yield f"set {lease.set_name} is not a plain set of interface names with timeouts"
-        for element in body.get("elem", ()):
-            name, timeout = (
-                (element["elem"]["val"], element["elem"].get("timeout"))
-                if isinstance(element, dict)
-                else (element, None)
-            )
-            if timeout is None:
-                yield f"{name} is in set {lease.set_name} without a timeout: it would never lapse"
-            elif name not in lease.interfaces:
-                yield f"{name} is in set {lease.set_name} and does not belong there"
-
-
-def _chain_differences(parts: Iterable[Mapping[str, Any]], chain: _Chain) -> Iterator[str]:
-    parts = tuple(parts)
-    body = next((part["chain"] for part in parts if part.get("chain", {}).get("name") == chain.name), None)
-    if body is None:
-        yield f"chain {chain.name} is missing"
-        return
-    hook = tuple(body.get(key) for key in ("type", "hook", "dev", "prio", "policy"))
-    wanted_hook = (
-        ("filter", chain.hook, chain.device, chain.priority, "accept") if chain.hook else (None,) * 5
-    )
-    if hook != wanted_hook:
-        yield f"chain {chain.name} is {_hook_words(hook)}, not {_hook_words(wanted_hook)}"
-    there = [
-        _canonical_rule(part["rule"]) for part in parts if part.get("rule", {}).get("chain") == chain.name
-    ]
-    wanted = [_wanted_rule(rule) for rule in chain.rules]
-    for rule, form in zip(chain.rules, wanted, strict=True):
-        if form not in there:
-            yield f"chain {chain.name} has lost the rule: {rule}"
-    strangers = sum(form not in wanted for form in there)
-    if strangers:
-        yield f"chain {chain.name} has {strangers} rule{'s' * (strangers > 1)} that are not ours"
-    elif sorted(map(repr, there)) == sorted(map(repr, wanted)) and there != wanted:
-        yield f"chain {chain.name} has its rules in another order"
-    elif len(there) > len(set(map(repr, there))):
-        yield f"chain {chain.name} has a rule twice"
-
-
-def _hook_words(hook: tuple[Any, ...]) -> str:
-    kind, place, device, priority, policy = hook
-    if place is None:
-        return "without a hook"
-    return f"a {kind} at {place} of {device}, priority {priority}, policy {policy}"
-
-
-def _wanted_rule(rule: _Rule) -> tuple[Any, ...]:
-    matches = tuple((repr(match.left), match.operator, match.right) for match in rule.matches)
-    verdict = (("jump", rule.jump),) if rule.jump else (("counter", rule.counter), ("drop", None))
-    return (*matches, *verdict)
-
-
-def _canonical_rule(rule: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A rule as :func:`_wanted_rule` makes it; what is not known there stays as it is, and differs."""
-    return tuple(_canonical_statement(statement) for statement in rule.get("expr", ()))
-
-
-def _canonical_statement(statement: Mapping[str, Any]) -> tuple[Any, ...]:
-    match statement:
-        case {"match": {"op": operator, "left": left, "right": right}}:
-            values = right["set"] if isinstance(right, dict) and "set" in right else [right]
-            return repr(left), operator, frozenset(_canonical(value) for value in values)
-        case {"jump": {"target": target}}:
-            return "jump", target
-        case {"counter": str(name)}:
-            return "counter", name
-        case {"drop": None}:
-            return "drop", None
-    return ("unknown", repr(statement))
-
-
-def _canonical(value: Any) -> Any:
-    """One spelling for a value that nft may spell in several ways."""
-    match value:
-        case {"prefix": {"addr": str(address), "len": int(length)}}:
-            return f"{address}/{length}"
-        case "vrrp" | "carp":  # what protocol 112 is called depends on /etc/protocols
-            return _CARP
-        case str() if re.fullmatch(r"0x[0-9a-f]+|[0-9]+", value):
-            return int(value, 0)
-        case str() | int():
-            return value
-    return repr(value)
-
-
-def counts(listing: Mapping[str, Any]) -> dict[str, Count]:
-    """What each counter has seen, by name.
-
-    ``dropped_group_INTERFACE``: frames for group MACs with another node's unicast IP. ``dropped_in_VHID``
-    and ``dropped_out_VHID``: frames for and of a vhid that this host was not MASTER of.
-    """
-    return {
-        part["counter"]["name"]: Count(part["counter"]["packets"], part["counter"]["bytes"])
-        for part in listing["nftables"]
-        if "counter" in part
-    }

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from gimli import clock
 from gimli.errors import GimliError
-from gimli.pair import guard, netlink, nft, packet
-from gimli.pair.address import Addresses, AddressRefused, Place
+from gimli.pair import guard, nft, packet, readback
+from gimli.pair.address import Addresses, AddressRefused, Place, subnets_of
 from gimli.pair.config import Mac
 from gimli.pair.guard import Guard, Guarded, Vhid
+from gimli.pair.lease import Leases
 from gimli.pair.links import Links
-from gimli.pair.nft import GuardRefused, Leases
+from gimli.pair.linkwatch import LinkWatch
+from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
 from gimli.pair.tenure import Tenure
@@ -29,12 +31,10 @@ if TYPE_CHECKING:
     from gimli.loop import Loop
     from gimli.pair.config import Carp, Pair
     from gimli.pair.links import Link
+    from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.packet import Address
 
 _ETHERNET_BYTES = 14
-_RTNLGRPS = (1, 5, 9)
-"""RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR"""
-_NFNLGRP_NFTABLES = 7
 
 
 class SourceMissing(GimliError):
@@ -61,6 +61,8 @@ class Host:
         self.guard: Guard | None = None
         self._virtual = {address.ip for carp in pair.carp for address in carp.addresses}
         self._leases = Leases()
+        devices = {name for place in self.places for name in (place.interface, place.device)}
+        self._watch = LinkWatch(dict.fromkeys([*devices, *pair.track.interfaces]))
         self._closers: list[Callable[[], None]] = []
 
     def sources(self) -> dict[int, Address]:
@@ -75,7 +77,7 @@ class Host:
         self,
         loop: Loop,
         heard: Callable[[str, bytes], None],
-        links_changed: Callable[[], None],
+        links_changed: Callable[[list[LinkEvent]], None],
         guard_altered: Callable[[], None],
     ) -> None:
         """Set up the guard, then everything that listens.
@@ -101,19 +103,27 @@ class Host:
             )
         for interface in dict.fromkeys(carp.interface for carp in self._pair.carp):
             self._listen(loop, interface, heard)
-        self._subscribe(loop, netlink.ROUTE, _RTNLGRPS, links_changed)
-        self._subscribe(loop, netlink.NETFILTER, (_NFNLGRP_NFTABLES,), guard_altered)
+        watch = self._watch
+        self._call_back(loop, watch, lambda: links_changed(watch.read()))
+        guard_watch = GuardWatch(self._leases.port)
+        self._call_back(loop, guard_watch, lambda: guard_altered() if guard_watch.has_changed() else None)
 
     def obstacles(self) -> dict[int, str]:
-        """For each vhid why its link is of no use; empty where it is."""
-        links = {link.name: link for link in self._links.links()}
-        troubles = [(carp, _trouble(links.get(carp.interface))) for carp in self._pair.carp]
-        return {carp.vhid: f"{carp.interface} {trouble}" if trouble else "" for carp, trouble in troubles}
+        """For each vhid why its link is of no use; empty where it is of use."""
+        troubles = {
+            carp.vhid: (carp.interface, self._watch.trouble(carp.interface)) for carp in self._pair.carp
+        }
+        return {vhid: f"{name}: {trouble}" if trouble else "" for vhid, (name, trouble) in troubles.items()}
 
-    def look_at_links(self, names: tuple[str, ...]) -> list[Finding]:
+    def look_at_links(self) -> list[Finding]:
         """What is wrong with tracked interfaces."""
-        links = {link.name: link for link in self._links.links()}
-        return [Finding(f"interface {name}", _trouble(links.get(name))) for name in names]
+        return [
+            Finding(f"interface {name}:", self._watch.trouble(name)) for name in self._pair.track.interfaces
+        ]
+
+    def poll_links(self) -> list[LinkEvent]:
+        """What the kernel would tell up to a second late; asked before an advertisement."""
+        return self._watch.poll()
 
     def own_addresses(self) -> frozenset[bytes]:
         """Addresses that do not move with mastership, packed: their connections are this host's own."""
@@ -127,16 +137,16 @@ class Host:
             GuardRefused: the rules cannot be read.
         """
         listing = nft.read()
-        return {name: count.packets for name, count in guard.counts(listing).items()} if listing else None
+        return {name: count.packets for name, count in readback.counts(listing).items()} if listing else None
 
     def mend_guard(self) -> tuple[str, ...]:
         """What is different from what was set up and cannot be mended."""
         assert self.guard is not None
         try:
-            differences = guard.verify(nft.read(), self.guard)
+            differences = readback.verify(nft.read(), self.guard)
             if differences:
                 nft.apply(guard.ruleset(self.guard, fresh=False))
-                differences = guard.verify(nft.read(), self.guard)
+                differences = readback.verify(nft.read(), self.guard)
         except GuardRefused as refused:
             differences = (str(refused),)
         return differences
@@ -162,16 +172,9 @@ class Host:
         return wrong
 
     def _set_up_guard(self) -> None:
-        pair = self._pair
-        vhids = tuple(
-            Vhid(place.vhid, place.interface, tuple(str(address.ip) for address in carp.addresses), place.mac)
-            for carp, place in zip(pair.carp, self.places, strict=True)
-        )
-        names = pair.guard.interfaces if pair.guard.is_on else ()
-        guarded = tuple(Guarded(name, self._subnets(name)) for name in names)
-        self.guard = Guard(vhids, guarded, nft.has_egress())
+        self.guard = wanted_guard(self._pair, has_egress=nft.has_egress())
         nft.apply(guard.ruleset(self.guard))
-        if differences := guard.verify(nft.read(), self.guard):
+        if differences := readback.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
 
     def _tenure(self, carp: Carp, loop: Loop) -> Tenure:
@@ -183,42 +186,23 @@ class Host:
             lambda: loop.now_ns() / clock.NANOSECONDS,
         )
 
-    def _subnets(self, interface: str) -> tuple[str, ...]:
-        link = self._link(interface)
-        return tuple(str(each.address.network) for each in self._links.addresses(link.index))
-
     def _listen(self, loop: Loop, interface: str, heard: Callable[[str, bytes], None]) -> None:
         receiver = Receiver(interface)
 
-        def readable(_: int) -> None:
-            try:
-                frames = receiver.receive()
-            except OSError:
-                return  # it has gone down: the link's own message says so
-            for frame in frames:
+        def readable() -> None:
+            for frame in receiver.receive():
                 heard(interface, frame[_ETHERNET_BYTES:])
 
-        loop.watch(receiver.fileno(), readable)
-        self._close_later(loop, receiver)
+        self._call_back(loop, receiver, readable)
 
-    def _subscribe(
-        self, loop: Loop, protocol: int, groups: tuple[int, ...], changed: Callable[[], None]
+    def _call_back(
+        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch, readable: Callable[[], None]
     ) -> None:
-        subscription = netlink.Subscription(protocol, groups)
-
-        def readable(_: int) -> None:
-            messages, lost = subscription.read()
-            if lost or any(port != self._leases.port for _kind, port, _body in messages):
-                changed()
-
-        loop.watch(subscription.fileno(), readable)
-        self._close_later(loop, subscription)
-
-    def _close_later(self, loop: Loop, opened: Receiver | netlink.Subscription) -> None:
         def close() -> None:
             loop.forget(opened.fileno())
             opened.close()
 
+        loop.watch(opened.fileno(), lambda _: readable())
         self._closers.append(close)
 
     def _link(self, name: str) -> Link:
@@ -247,6 +231,28 @@ class Host:
         return tuple(found)
 
 
+def wanted_guard(pair: Pair, *, has_egress: bool) -> Guard:
+    """The guard of this host, the same in every role.
+
+    Raises:
+        AddressRefused: an interface is not there.
+    """
+    vhids = tuple(
+        Vhid(place.vhid, place.interface, tuple(str(address.ip) for address in carp.addresses), place.mac)
+        for carp in pair.carp
+        for place in [_place(carp)]
+    )
+    names = pair.guard.interfaces if pair.guard.is_on else ()
+    return Guard(vhids, tuple(Guarded(name, _subnets(pair, name)) for name in names), has_egress)
+
+
+def _subnets(pair: Pair, interface: str) -> tuple[str, ...]:
+    virtual = {
+        str(each.network) for carp in pair.carp if carp.interface == interface for each in carp.addresses
+    }
+    return tuple(sorted(virtual | set(subnets_of(interface))))
+
+
 def lease_length_s(carp: Carp) -> float:
     """How long the fence stays open after an advertisement: less than the most eager peer waits.
 
@@ -261,9 +267,3 @@ def lease_length_s(carp: Carp) -> float:
 def _place(carp: Carp) -> Place:
     mac = packet.virtual_mac(carp.vhid).hex(":") if carp.mac is Mac.VIRTUAL else ""
     return Place(carp.vhid, carp.interface, tuple(str(address) for address in carp.addresses), mac)
-
-
-def _trouble(link: Link | None) -> str:
-    if link is None:
-        return "is not there"
-    return "" if link.is_usable else "has no carrier"

@@ -11,8 +11,9 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
-from gimli.pair import netlink
-from gimli.pair.netlink import Message, attribute, nest, text
+from gimli.pair import netlink, netlink_socket
+from gimli.pair.netlink import attribute, nest, text
+from gimli.pair.netlink_socket import Message
 
 Interface = IPv4Interface | IPv6Interface
 
@@ -35,7 +36,7 @@ OURS = 112
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device."""
+    """A network device; ``parent`` is the one below it (a veth's peer), ``master`` its bridge or bond."""
 
     index: int
     name: str
@@ -44,12 +45,9 @@ class Link:
     kind: str = ""
     parent: int = 0
     master: int = 0
-    alias: str = ""
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is up and has a carrier."""
-        return self.flags & (UP | LOWER_UP) == UP | LOWER_UP
+    info: bytes = b""
+    """What is special to its kind: IFLA_INFO_DATA."""
+    has_xdp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +62,25 @@ class Address:
 def link_of(body: bytes) -> Link:
     """A link from the body of NEWLINK or DELLINK."""
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    parts = dict(netlink.attributes(body, _IFINFO.size))
-    info = dict(netlink.attributes(parts.get(18, b"")))  # IFLA_LINKINFO
+    parts = dict(netlink.contents(body, _IFINFO.size))
+    info = dict(netlink.contents(parts.get(18, b"")))  # IFLA_LINKINFO
     return Link(
         index,
         _text(parts.get(3, b"")),  # IFLA_IFNAME
         flags,
         parts.get(1, b"").hex(":"),  # IFLA_ADDRESS
         _text(info.get(1, b"")),  # IFLA_INFO_KIND
-        _number(parts.get(5, b"")),  # IFLA_LINK
+        0 if 37 in parts else _number(parts.get(5, b"")),  # IFLA_LINK_NETNSID: it is another namespace's
         _number(parts.get(10, b"")),  # IFLA_MASTER
-        _text(parts.get(20, b"")),  # IFLA_IFALIAS
+        info.get(2, b""),  # IFLA_INFO_DATA
+        dict(netlink.contents(parts.get(43, b""))).get(2, b"\0") != b"\0",  # IFLA_XDP, IFLA_XDP_ATTACHED
     )
 
 
 def address_of(body: bytes) -> Address:
     """An address from the body of NEWADDR or DELADDR."""
     _, length, _, _, index = _IFADDR.unpack_from(body)
-    parts = dict(netlink.attributes(body, _IFADDR.size))
+    parts = dict(netlink.contents(body, _IFADDR.size))
     packed = parts.get(2) or parts[1]  # IFA_LOCAL; IFA_ADDRESS is the peer's on a point-to-point link
     return Address(index, ip_interface((packed, length)), (parts.get(11) or b"\0")[0])  # IFA_PROTO
 
@@ -90,7 +89,7 @@ class Links:
     """The socket by which links and addresses are read and changed."""
 
     def __init__(self) -> None:
-        self._netlink = netlink.Netlink(netlink.ROUTE)
+        self._netlink = netlink_socket.Netlink(netlink_socket.ROUTE)
 
     def close(self) -> None:
         """Close the socket."""
@@ -102,8 +101,14 @@ class Links:
         return tuple(link_of(body) for kind, body in self._netlink.dump(request) if kind == NEWLINK)
 
     def link(self, name: str) -> Link | None:
-        """The link of that name."""
-        return next((link for link in self.links() if link.name == name), None)
+        """The link of that name; its flags as they are now, not as the last event had them."""
+        try:
+            _, body = self._netlink.get(Message(GETLINK, _IFINFO.pack(0, 0, 0, 0, 0) + text(3, name)))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+        return link_of(body)
 
     def addresses(self, index: int = 0) -> tuple[Address, ...]:
         """The addresses of one link, or of all."""
@@ -126,7 +131,7 @@ class Links:
                 raise OSError(answer.errno, str(answer))
 
 
-def make_macvlan(name: str, parent: Link, mac: str, alias: str) -> Message:
+def make_macvlan(name: str, parent: Link, mac: str) -> Message:
     """A device with a MAC of its own on another one, down."""
     mode = attribute(1, struct.pack("=I", _MACVLAN_PRIVATE))  # IFLA_MACVLAN_MODE
     return Message(
@@ -135,9 +140,8 @@ def make_macvlan(name: str, parent: Link, mac: str, alias: str) -> Message:
         + text(3, name)
         + attribute(5, struct.pack("=I", parent.index))
         + attribute(1, bytes.fromhex(mac.replace(":", "")))
-        + text(20, alias)
         + nest(18, text(1, "macvlan"), nest(2, mode)),
-        netlink.CREATE | netlink.EXCL,
+        netlink.CREATE | netlink.EXCLUSIVE,
     )
 
 
@@ -161,7 +165,7 @@ def add_address(index: int, address: Interface, *, prefix_route: bool) -> Messag
     """The device has the address, at once usable (no duplicate address detection)."""
     flags = _NODAD | (0 if prefix_route else _NOPREFIXROUTE)
     details = attribute(8, struct.pack("=I", flags)) + attribute(11, bytes([OURS]))  # IFA_FLAGS, IFA_PROTO
-    return Message(NEWADDR, _address(index, address) + details, netlink.CREATE | netlink.EXCL)
+    return Message(NEWADDR, _address(index, address) + details, netlink.CREATE | netlink.EXCLUSIVE)
 
 
 def delete_address(index: int, address: Interface) -> Message:

@@ -1,239 +1,119 @@
-"""How does one ask the kernel something by netlink, and hear its answer?
-
-Messages are bytes made with ``struct``; a socket stays open, so that a request costs two system calls and
-no process. Every message of a request is acknowledged, and every acknowledgement is read: nothing is
-thought done that the kernel has not said is done.
-"""
+"""What is in a netlink message? Bytes in this machine's order, hostile until they are parsed."""
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 import struct
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gimli.errors import PeerError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
-ROUTE = 0
-NETFILTER = 12
+HEADER = struct.Struct("=IHHII")
+"""nlmsghdr: length, type, flags, sequence number, port."""
 
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
-EXCL, CREATE = 0x200, 0x400
+ERROR, DONE = 2, 3
+"""Types of every family's messages; the others begin at 16."""
 
-_SOL_NETLINK = 270
-_CAP_ACK, _EXT_ACK = 10, 11
-_ERROR, _DONE = 2, 3
-_ACK_TLVS, _ACK_CAPPED = 0x200, 0x100
+REQUEST, MULTI, ACK, DUMP, CREATE, EXCLUSIVE = 0x1, 0x2, 0x4, 0x300, 0x400, 0x200
+"""Flags."""
 
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
-_ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
-_NESTED = 0x8000
-_TYPE_MASK = 0x3FFF
-_RECEIVE_BYTES = 1 << 18
-_BUFFER_BYTES = 1 << 20
+ATTRIBUTE = struct.Struct("=HH")
+"""nlattr: length, type."""
+
+NESTED = 0x8000
+_TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One request: its type, its flags besides REQUEST and ACK, its body."""
+def messages(buffer: bytes) -> Iterator[bytes]:
+    """The messages in what one read returned.
 
-    type: int
-    body: bytes
-    flags: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the kernel said to one message: errno, 0 for done, and its words, if it had any."""
-
-    errno: int
-    words: str = ""
-
-    def __str__(self) -> str:
-        return f"{os.strerror(self.errno)}{f' ({self.words})' if self.words else ''}"
+    Raises:
+        PeerError: a length that does not fit.
+    """
+    offset, end = 0, len(buffer)
+    while offset < end:
+        if offset + HEADER.size > end:
+            raise PeerError(f"{end - offset} bytes where a netlink header of {HEADER.size} was expected")
+        (length,) = struct.unpack_from("=I", buffer, offset)
+        if not HEADER.size <= length <= end - offset:
+            raise PeerError(f"a netlink message of {length} bytes in {end - offset}")
+        yield buffer[offset : offset + length]
+        offset += aligned(length)
 
 
-def attribute(kind: int, payload: bytes, *, nested: bool = False) -> bytes:
-    """One attribute, padded."""
-    length = 4 + len(payload)
-    return _ATTRIBUTE.pack(length, kind | (_NESTED if nested else 0)) + payload + bytes(-length % 4)
+def attributes(data: bytes, start: int, end: int) -> dict[int, bytes]:
+    """Attributes by type, each with its header and padding; of a type that comes twice the last one.
+
+    Raises:
+        PeerError: a length that does not fit.
+    """
+    found = {}
+    while start < end:
+        if start + 4 > end:
+            raise PeerError(f"{end - start} bytes where an attribute was expected")
+        length, kind = ATTRIBUTE.unpack_from(data, start)
+        after = start + aligned(length)
+        if length < 4 or after > end:
+            raise PeerError(f"an attribute of {length} bytes in {end - start}")
+        found[kind & _TYPE] = data[start:after]
+        start = after
+    return found
 
 
-def nest(kind: int, *attributes: bytes) -> bytes:
-    """An attribute made of attributes."""
-    return attribute(kind, b"".join(attributes), nested=True)
+def contents(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Type and content, without header and padding, of the attributes in ``data``, in order.
+
+    Raises:
+        PeerError: a length that does not fit.
+    """
+    while start < len(data):
+        if start + ATTRIBUTE.size > len(data):
+            raise PeerError(f"{len(data) - start} bytes where an attribute was expected")
+        length, kind = ATTRIBUTE.unpack_from(data, start)
+        if not ATTRIBUTE.size <= length <= len(data) - start:
+            raise PeerError(f"an attribute of {length} bytes in {len(data) - start}")
+        yield kind & _TYPE, data[start + ATTRIBUTE.size : start + length]
+        start += aligned(length)
 
 
-def text(kind: int, value: str) -> bytes:
+def nested(attribute: bytes) -> dict[int, bytes]:
+    """The attributes in an attribute.
+
+    Raises:
+        PeerError: a length that does not fit.
+    """
+    return attributes(attribute, 4, len(attribute))
+
+
+def value(attribute: bytes, length: int) -> bytes:
+    """The first bytes of an attribute's value.
+
+    Raises:
+        PeerError: it has fewer.
+    """
+    found = attribute[4 : 4 + length]
+    if len(found) != length:
+        raise PeerError(f"an attribute's value of {len(found)} bytes, expected {length}")
+    return found
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    """An attribute, padded."""
+    return ATTRIBUTE.pack(4 + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+def nest(kind: int, *parts: bytes) -> bytes:
+    """An attribute of attributes."""
+    return attribute(kind | NESTED, b"".join(parts))
+
+
+def text(kind: int, content: str) -> bytes:
     """An attribute that is a string."""
-    return attribute(kind, value.encode() + b"\0")
+    return attribute(kind, content.encode() + b"\0")
 
 
-def attributes(body: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The attributes in a message of the kernel, in order."""
-    while start + 4 <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, start)
-        if length < 4:
-            return
-        yield kind & _TYPE_MASK, body[start + 4 : start + length]
-        start += (length + 3) & ~3
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
-    """Type, flags, sequence number, port and body of the messages in one datagram."""
-    at = 0
-    while at + 16 <= len(data):
-        length, kind, flags, sequence, port = _HEADER.unpack_from(data, at)
-        if length < 16:
-            return
-        yield kind, flags, sequence, port, data[at + 16 : at + length]
-        at += (length + 3) & ~3
-
-
-class Netlink:
-    """A socket that asks.
-
-    Args:
-        protocol: ROUTE or NETFILTER.
-        timeout_s: for an answer. The kernel answers within the call that asks, so its end means a bug.
-    """
-
-    def __init__(self, protocol: int, *, timeout_s: float = 2.0) -> None:
-        self._timeout_s = timeout_s
-        self._sequence = 0
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-        self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-        self._socket.bind((0, 0))
-        self.port: int = self._socket.getsockname()[0]
-
-    def close(self) -> None:
-        """Close it; twice is once."""
-        self._socket.close()
-
-    def ask(
-        self, requests: Sequence[Message], *, before: Message | None = None, behind: Message | None = None
-    ) -> list[Answer]:
-        """Send messages in one call, and read an answer to each.
-
-        Args:
-            requests: each is acknowledged.
-            before: opens a batch; not acknowledged.
-            behind: closes it.
-
-        Raises:
-            TimeoutError: the kernel has not answered.
-            OSError: it has not taken the messages.
-        """
-        first = self._sequence + 1
-        packed = [self._packed(before, 0)] if before else []
-        begin = self._sequence + 1
-        packed += [self._packed(each, ACK) for each in requests]
-        if behind:
-            packed.append(self._packed(behind, 0))
-        answers: dict[int, Answer] = {}
-        wanted = range(begin, begin + len(requests))
-        self._socket.send(b"".join(packed))
-        deadline_s = time.monotonic() + self._timeout_s
-        while len(answers) < len(requests):
-            for kind, flags, sequence, _, body in messages(self._receive(deadline_s)):
-                if kind != _ERROR or sequence < first:
-                    continue  # an answer that an earlier request did not wait for
-                answer = _answer(flags, body)
-                if sequence not in wanted:  # the batch as a whole was refused
-                    return [answer] * len(requests)
-                answers[sequence] = answer
-        return [answers[sequence] for sequence in wanted]
-
-    def dump(self, request: Message) -> Iterator[tuple[int, bytes]]:
-        """Type and body of every object the kernel has.
-
-        Raises:
-            TimeoutError: the kernel has not answered.
-            OSError: it refuses.
-        """
-        self._socket.send(self._packed(request, DUMP))
-        sequence = self._sequence
-        deadline_s = time.monotonic() + self._timeout_s
-        while True:
-            for kind, flags, number, _, body in messages(self._receive(deadline_s)):
-                if number != sequence:
-                    continue
-                if kind == _DONE:
-                    return
-                if kind == _ERROR:
-                    answer = _answer(flags, body)
-                    raise OSError(answer.errno, str(answer))
-                yield kind, body
-
-    def _packed(self, message: Message, flags: int) -> bytes:
-        self._sequence += 1
-        length = 16 + len(message.body)
-        flags |= REQUEST | message.flags
-        header = _HEADER.pack(length, message.type, flags, self._sequence, 0)
-        return header + message.body + bytes(-length % 4)
-
-    def _receive(self, deadline_s: float) -> bytes:
-        while True:
-            try:
-                return self._socket.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0:
-                    raise TimeoutError(f"the kernel has not answered within {self._timeout_s} s") from None
-                select.select([self._socket], [], [], left_s)
-
-
-def _answer(flags: int, body: bytes) -> Answer:
-    (error,) = struct.unpack_from("=i", body)
-    words = ""
-    if flags & _ACK_TLVS:
-        length = 0 if flags & _ACK_CAPPED else struct.unpack_from("=I", body, 4)[0] - 16
-        for kind, payload in attributes(body, 20 + ((length + 3) & ~3)):
-            if kind == 1:  # NLMSGERR_ATTR_MSG
-                words = payload.rstrip(b"\0").decode(errors="replace")
-    return Answer(-error, words)
-
-
-class Subscription:
-    """A socket that hears what changes.
-
-    Args:
-        protocol: ROUTE or NETFILTER.
-        groups: numbers of multicast groups.
-    """
-
-    def __init__(self, protocol: int, groups: Iterable[int]) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        self._socket.bind((0, 0))
-        for group in groups:
-            self._socket.setsockopt(_SOL_NETLINK, 1, group)  # NETLINK_ADD_MEMBERSHIP
-
-    def fileno(self) -> int:
-        """To be watched for reading."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Close it; twice is once."""
-        self._socket.close()
-
-    def read(self) -> tuple[list[tuple[int, int, bytes]], bool]:
-        """Type, causer's port and body of what has come, without waiting; and whether some was lost."""
-        heard: list[tuple[int, int, bytes]] = []
-        lost = False
-        while True:
-            try:
-                data = self._socket.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                return heard, lost
-            except OSError as error:
-                if error.errno != 105:  # ENOBUFS: more came than the buffer holds
-                    raise
-                lost = True
-                continue
-            heard += [(kind, port, body) for kind, _, _, port, body in messages(data)]
+def aligned(length: int) -> int:
+    """Where the next one begins: everything in netlink starts at a multiple of four."""
+    return (length + 3) & ~3

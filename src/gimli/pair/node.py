@@ -21,7 +21,7 @@ from gimli.pair.carp import step
 from gimli.pair.demotion import SYNC_INCOMPLETE, Ledger
 from gimli.pair.election import judge_advertisement
 from gimli.pair.packet import PacketRefused, Refusal
-from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised
+from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised, Unsynchronised
 from gimli.pair.vhid import Role, Vhid
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class _Seat:
     vhid: Vhid
     authenticator: Authenticator
     counters: range
-    """Of the advertisements sent so far; the next one's is the stop."""
+    """Of the advertisements sent so far, the next one's last. They rise only where all nodes are ours: ucarp
+    answers with the counter that it has heard plus one, which must not look like one of ours."""
     replays: dict[str, Replay] = field(default_factory=dict)
     """By path: what comes by two is no replay."""
     obstacles: dict[str, str] = field(default_factory=dict)
@@ -114,7 +115,6 @@ class Node:
         self._seats = {carp.vhid: _seat(carp, sources[carp.vhid], cookie) for carp in pair.carp}
         self._leader = pair.carp[0].vhid
         self._amount = pair.track.demotion
-        self._is_lacking = False
         self._orders: list[Order | Emit | Note | SyncAction] = []
 
     @property
@@ -157,7 +157,7 @@ class Node:
     def begin(self, now_s: float) -> None:
         """It takes part from now on, where nothing is in the way."""
         if self.sync:
-            self._take_from_sync(self.sync.follow(now_s), now_s)
+            self.sync_ordered(self.sync.follow(now_s), now_s)
         for seat in self._seats.values():
             self._enable_if_free(seat, now_s)
 
@@ -166,11 +166,14 @@ class Node:
         seat = self._seats[vhid]
         seat.obstacles[subject] = why
         self._apply(seat, carp_events.Disabled(why), now_s)
+        # The other vhids are to go where this one goes: a firewall with one side is none.
+        self._demote(self.ledger.with_reason(_out_of(seat), self._amount), now_s)
 
     def freed(self, vhid: int, subject: str, now_s: float) -> None:
         """That is in the way no more."""
         seat = self._seats[vhid]
-        if seat.obstacles.pop(subject, None) is not None:
+        if seat.obstacles.pop(subject, None) is not None and not seat.obstacles:
+            self._demote(self.ledger.without(_out_of(seat)), now_s)
             self._enable_if_free(seat, now_s)
 
     def heard(self, interface: str, ip_packet: bytes, now_s: float) -> None:
@@ -232,12 +235,12 @@ class Node:
     def received(self, datagram: bytes, now_s: float) -> None:
         """A datagram of the state sync came."""
         assert self.sync is not None
-        self._take_from_sync(self.sync.received(datagram, now_s), now_s)
+        self.sync_ordered(self.sync.received(datagram, now_s), now_s)
 
     def sync_due(self, now_s: float) -> None:
         """A deadline of the state sync has come."""
         assert self.sync is not None
-        self._take_from_sync(self.sync.due(now_s), now_s)
+        self.sync_ordered(self.sync.due(now_s), now_s)
 
     def stop(self, because: str, now_s: float) -> None:
         """The daemon ends: bow out, and have nothing any more."""
@@ -286,19 +289,19 @@ class Node:
             self._order(seat, action)
             if leads and self.sync and isinstance(action, carp_actions.TakeLease):
                 # Before the addresses: what comes for them finds its connection.
-                self._take_from_sync(self.sync.own(now_s), now_s)
+                self.sync_ordered(self.sync.own(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
             if leads and self.sync and before is Role.MASTER:
-                self._take_from_sync(self.sync.follow(now_s), now_s)
+                self.sync_ordered(self.sync.follow(now_s), now_s)
 
     def _order(self, seat: _Seat, action: Action) -> None:
         vhid = seat.vhid.vhid
         match action:
             case carp_actions.SendAdvertisement(advbase, advskew, demotion):
-                made = seat.authenticator.sign(advbase, advskew, demotion, seat.counters.stop)
+                made = seat.authenticator.sign(advbase, advskew, demotion, seat.counters.stop - 1)
             case carp_actions.SendBowOut():
-                made = seat.authenticator.bow_out(seat.counters.stop)
+                made = seat.authenticator.bow_out(seat.counters.stop - 1)
             case carp_actions.Tell(role, why):
                 self._orders.append(Note("role", {"vhid": vhid, "role": role.value, "why": why}))
                 return
@@ -308,12 +311,13 @@ class Node:
             case _:
                 self._orders.append(Order(vhid, action))
                 return
-        seat.counters = range(seat.counters.start, seat.counters.stop + 1)
+        if seat.config.strict_replay:
+            seat.counters = range(seat.counters.start, seat.counters.stop + 1)
         also = self.sync.advertise(packet.pack_packet(made, seat.vhid.source)) if self.sync else []
         self._orders.append(Emit(vhid, made, tuple(also)))
 
-    def _take_from_sync(self, actions: Iterable[SyncAction], now_s: float) -> None:
-        """What concerns the election is dealt with here; the rest is the daemon's."""
+    def sync_ordered(self, actions: Iterable[SyncAction], now_s: float) -> None:
+        """The state sync ordered something: what concerns the election stays here, the rest is handed out."""
         for action in actions:
             match action:
                 case AdvertisementOverSync(ip_packet):
@@ -321,24 +325,12 @@ class Node:
                 case Outranked(epoch):
                     self._apply(self._seats[self._leader], carp_events.Outranked(epoch), now_s)
                 case Synchronised():
-                    pass
+                    self._demote(self.ledger.without(_SYNC_REASON), now_s)
+                case Unsynchronised():
+                    # Who does not hold the connections is no good MASTER.
+                    self._demote(self.ledger.with_reason(_SYNC_REASON, SYNC_INCOMPLETE), now_s)
                 case _:
                     self._orders.append(action)
-        self._judge_sync(now_s)
-
-    def _judge_sync(self, now_s: float) -> None:
-        """A replica that does not hold the connections is no good MASTER."""
-        assert self.sync is not None
-        is_lacking = not self.sync.is_owner and not self.sync.is_synchronised
-        if is_lacking != self._is_lacking:
-            self._is_lacking = is_lacking
-            ledger = self.ledger
-            self._demote(
-                ledger.with_reason(_SYNC_REASON, SYNC_INCOMPLETE)
-                if is_lacking
-                else ledger.without(_SYNC_REASON),
-                now_s,
-            )
 
     def _heard_over_sync(self, ip_packet: bytes, now_s: float) -> None:
         """The peer's advertisement by the other path: two nodes that hear each other anywhere agree."""
@@ -351,8 +343,12 @@ class Node:
             self._judge(seat, heard, "sync", now_s)
 
 
+def _out_of(seat: _Seat) -> str:
+    return f"vhid {seat.vhid.vhid} is out"
+
+
 def _seat(carp: Carp, source: Address, cookie: int) -> _Seat:
     vhid = Vhid(carp.vhid, carp.advbase_s, carp.advskew, carp.preempt, source)
     addresses = [address.ip for address in carp.addresses]
     authenticator = Authenticator(carp.password[:PASSWORD_BYTES_MAX], carp.vhid, addresses)
-    return _Seat(carp, vhid, authenticator, range(cookie, cookie))
+    return _Seat(carp, vhid, authenticator, range(cookie, cookie + 1))

@@ -20,7 +20,7 @@ from gimli import clock
 from gimli.errors import GimliError
 from gimli.pair import syncactions
 from gimli.pair.conntrack import Dump, Events, Writer, enable_events
-from gimli.pair.ctfilter import Exception_, Filter
+from gimli.pair.ctfilter import Exemption, Filter
 from gimli.pair.ctintake import Intake
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Replication:
         loop: that calls back.
         received: called with each datagram of the peer.
         due: called when the machine has a deadline.
+        ordered: called with what the machine ordered on what the kernel told.
         own: this host's own addresses, packed, whose connections stay.
         ends: the link and this kernel.
 
@@ -98,6 +99,7 @@ class Replication:
         loop: Loop,
         received: Callable[[bytes], None],
         due: Callable[[], None],
+        ordered: Callable[[list[Action]], None],
         own: Collection[bytes],
         ends: Ends | None = None,
     ) -> None:
@@ -106,10 +108,11 @@ class Replication:
         self._loop = loop
         self._received = received
         self._due = due
+        self._ordered = ordered
         self._peer = (str(config.peer), config.port)
         self._deadline: Deadline | None = None
-        exceptions = [Exception_(network=ip_network(text)) for text in config.ignore]
-        self.intake = Intake(Filter(own, exceptions))
+        self.filter = Filter(own, [Exemption(network=ip_network(text)) for text in config.ignore])
+        self._intake = Intake(self.filter)
         self.writer = self._ends.writer()
         self.unsent = 0
         self._events: Events | None = None
@@ -124,6 +127,11 @@ class Replication:
                 self._send(datagram)
             case syncactions.Apply(messages):
                 self.writer.write(messages)
+            case syncactions.Listen(wanted):
+                self._stop_listening()
+                if wanted:
+                    self._events = self._ends.events()
+                    self._loop.watch(self._events.fileno(), self._happened)
             case syncactions.Dump():
                 self._close_dump()
                 self._dump = self._ends.dump()
@@ -132,15 +140,7 @@ class Replication:
                 raise AssertionError(f"{action} is for somebody else")
 
     def settle(self) -> None:
-        """After orders: listen to the kernel while it is ours to tell, and wake in time."""
-        if self._sync.is_owner and self._events is None:
-            self._events = self._ends.events()
-            self._loop.watch(self._events.fileno(), self._happened)
-        elif not self._sync.is_owner and self._events is not None:
-            self._loop.forget(self._events.fileno())
-            self._events.close()
-            self._events = None
-            self._close_dump()
+        """After orders: wake when the machine has something to do."""
         due_ns = round(self._sync.next_due_s() * clock.NANOSECONDS)
         if self._deadline is None or self._deadline.callback is None or due_ns < self._deadline.at_ns:
             if self._deadline:
@@ -152,9 +152,7 @@ class Replication:
         if self._deadline:
             self._deadline.cancel()
         self._close_dump()
-        if self._events:
-            self._loop.forget(self._events.fileno())
-            self._events.close()
+        self._stop_listening()
         self._loop.forget(self._socket.fileno())
         self._socket.close()
         self.writer.close()
@@ -179,11 +177,9 @@ class Replication:
         for _round in range(_BATCHES_AT_ONCE):
             batch = self._events.drain()
             if batch.lost:
-                for action in self._sync.events_lost(self._now_s()):
-                    if not isinstance(action, syncactions.Tell):
-                        self.carry_out(action)
-            self._sync.put(self.intake.take(batch.messages), self._now_s())
-            if not batch.more:
+                self._ordered(self._sync.events_lost(self._now_s()))
+            self._sync.put(self._intake.take(batch.messages), self._now_s())
+            if not batch.messages:
                 break
         self._due()
 
@@ -194,15 +190,21 @@ class Replication:
             self._loop.forget(self._dump.fileno())
             self._loop.after(0.01, self._dump_again)
             return
-        self._sync.put_dumped(self.intake.take(self._dump.drain()), self._now_s())
+        self._sync.put_dumped(self._intake.take(self._dump.drain()), self._now_s())
         if self._dump.done:
-            self._sync.dump_done(self._now_s())
             self._close_dump()
+            self._ordered(self._sync.dump_done(self._now_s()))
         self._due()
 
     def _dump_again(self) -> None:
         if self._dump is not None:
             self._loop.watch(self._dump.fileno(), self._dumped)
+
+    def _stop_listening(self) -> None:
+        if self._events is not None:
+            self._loop.forget(self._events.fileno())
+            self._events.close()
+            self._events = None
 
     def _close_dump(self) -> None:
         if self._dump is not None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from gimli import clock
 from gimli.pair import carp_actions, syncactions
 from gimli.pair.address import AddressRefused
-from gimli.pair.nft import GuardRefused, LeaseLapsed
+from gimli.pair.lease import LeaseLapsed
+from gimli.pair.linkwatch import AddressWent
+from gimli.pair.nft import GuardRefused
 from gimli.pair.node import Emit, Node, Note, Order
 from gimli.pair.vhid import Role
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from gimli.pair.config import Pair
     from gimli.pair.hooks import Hooks
     from gimli.pair.host import Host
+    from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.replication import Replication
     from gimli.pair.track import Finding
 
@@ -58,7 +61,6 @@ class Runtime:
         remember: Callable[[int], None],
     ) -> None:
         self._carps = {carp.vhid: carp for carp in pair.carp}
-        self._tracked_interfaces = pair.track.interfaces
         self._node = node
         self._loop = loop
         self._host = host
@@ -75,7 +77,7 @@ class Runtime:
     def begin(self) -> None:
         """Take part."""
         self._node.begin(self._now_s())
-        self.links_changed()
+        self.links_changed([])
 
     def heard(self, interface: str, ip_packet: bytes) -> None:
         """A packet of CARP's protocol came."""
@@ -92,17 +94,25 @@ class Runtime:
         self._node.sync_due(self._now_s())
         self._carry_out()
 
-    def links_changed(self) -> None:
+    def sync_ordered(self, actions: list[syncactions.Action]) -> None:
+        """The state sync ordered something on what the kernel told."""
+        self._node.sync_ordered(actions, self._now_s())
+        self._carry_out()
+
+    def links_changed(self, events: list[LinkEvent]) -> None:
         """A link or an address of this host is not what it was."""
         now_s = self._now_s()
+        for event in events:
+            if isinstance(event, AddressWent):
+                self._have_again(event)
         for vhid, why in self._host.obstacles().items():
             if why:
                 self._node.obstructed(vhid, "link", why, now_s)
             else:
                 self._node.freed(vhid, "link", now_s)
-        self._node.found(self._host.look_at_links(self._tracked_interfaces), now_s)
+        self._node.found(self._host.look_at_links(), now_s)
         if self.replication:
-            self.replication.intake.filter.own = self._host.own_addresses()
+            self.replication.filter.own = self._host.own_addresses()
         self._carry_out()
 
     def guard_altered(self) -> None:
@@ -135,6 +145,17 @@ class Runtime:
             else:
                 self._node.freed(vhid, "guard", now_s)
         self._carry_out()
+
+    def _have_again(self, event: AddressWent) -> None:
+        """Somebody else has removed an address of a MASTER: it is taken again, and told."""
+        for place in self._host.places:
+            is_ours = event.address in {text.partition("/")[0] for text in place.addresses}
+            if place.device == event.interface and is_ours and self._is_master(place.vhid):
+                self._journal.record("address-removed", vhid=place.vhid, address=event.address)
+                self._try(place.vhid, "addresses", self._host.presences[place.vhid].take_addresses)
+
+    def _is_master(self, vhid: int) -> bool:
+        return self._node.vhid(vhid).role is Role.MASTER
 
     # Orders, to the host.
 
@@ -204,6 +225,8 @@ class Runtime:
                 raise AssertionError(f"the node keeps {action} to itself")
 
     def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
+        if timer is carp_actions.Timer.ADVERTISE and (events := self._host.poll_links()):
+            self.links_changed(events)
         self._node.expired(vhid, timer, self._now_s())
         self._carry_out()
 
@@ -232,7 +255,7 @@ class Runtime:
             self._loop.after(_TRY_AGAIN_S, lambda: self._let_go_unless_master(vhid, drop))
 
     def _let_go_unless_master(self, vhid: int, drop: Callable[[], None]) -> None:
-        if self._node.vhid(vhid).role is not Role.MASTER:
+        if not self._is_master(vhid):
             self._let_go(vhid, drop)
 
     def _note(self, event: str, details: dict[str, Any]) -> None:

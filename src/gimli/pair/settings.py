@@ -25,8 +25,9 @@ class Settings:
         self._path = path
         self._changed: dict[str, tuple[str, str]] = {}
         """Name: what it was, what we made it."""
-        with contextlib.suppress(FileNotFoundError, ValueError), open(path, encoding="utf-8") as file:
-            self._changed = {name: (before, ours) for name, (before, ours) in json.load(file).items()}
+        # A file that is not as we write it remembers nothing.
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, AttributeError):
+            self._changed = _remembered(path)
 
     def set(self, name: str, value: str) -> None:
         """Make a setting what it is to be, and remember what it was.
@@ -61,6 +62,11 @@ class Settings:
         with open(f"{self._path}.new", "w", encoding="utf-8") as file:
             json.dump(self._changed, file)
         os.replace(f"{self._path}.new", self._path)
+
+
+def _remembered(path: str) -> dict[str, tuple[str, str]]:
+    with open(path, encoding="utf-8") as file:
+        return {name: (before, ours) for name, (before, ours) in json.load(file).items()}
 
 
 def read(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What does one host of a pair say of itself? The contract of ``gimli pair status --json``, schema 1. Pure."""
+"""What does one host of a pair say of itself? The contract of ``gimli pair status --json``. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def describe(
         "demotion": node.ledger.total,
         "reasons": [{"reason": reason, "amount": amount} for reason, amount in node.ledger.reasons],
         "peer": vhids[0]["peer"],
-        "states": _states(node.sync),
+        "states": _states(node.sync, now_s),
         "guard": {
             "installed": guard is not None,
             "dropped": sum(guard.values()) if guard else 0,
@@ -75,7 +75,7 @@ def _peer(peer: Peer | None, silent_s: float) -> dict[str, Any] | None:
     }
 
 
-def _states(sync: StateSync | None) -> dict[str, Any] | None:
+def _states(sync: StateSync | None, now_s: float) -> dict[str, Any] | None:
     if sync is None:
         return None
     return {
@@ -86,6 +86,6 @@ def _states(sync: StateSync | None) -> dict[str, Any] | None:
         "owner": sync.is_owner,
         "synchronised": sync.is_synchronised,
         "epoch": sync.reign.epoch,
-        "lag_s": round(sync.lag_s, 6),
+        "lag_s": round(sync.lag_s(now_s), 6),
         "refused": dict(sync.refused),
     }

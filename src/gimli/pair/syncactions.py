@@ -10,7 +10,7 @@ class Mode(enum.Enum):
     """Where a replica keeps the owner's connections."""
 
     CACHE = "cache"
-    """In memory, and in the kernel from the takeover on."""
+    """In memory, and in the kernel from a takeover on."""
     KERNEL = "kernel"
     """In memory and in the kernel, at once."""
 
@@ -30,8 +30,19 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Take the kernel's events from now on, or no more.
+
+    Args:
+        wanted: whether to.
+    """
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Dump:
-    """Read the kernel's table from its beginning, whatever reading was under way, and hand it over."""
+    """Read the kernel's table from its beginning and hand it over; a dump that is under way is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,11 @@ class Synchronised:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsynchronised:
+    """This replica has no longer all that its owner has, or does not know."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Something for the journal."""
 
@@ -68,4 +84,15 @@ class Tell:
     details: dict[str, object] = field(default_factory=dict)
 
 
-Action = Send | Apply | Dump | RememberEpoch | Outranked | AdvertisementOverSync | Synchronised | Tell
+Action = (
+    Send
+    | Apply
+    | Listen
+    | Dump
+    | RememberEpoch
+    | Outranked
+    | AdvertisementOverSync
+    | Synchronised
+    | Unsynchronised
+    | Tell
+)

@@ -1,13 +1,15 @@
-"""How does an owner's stream of changes reach one replica, all of it, in order?
+"""How does an owner's stream of changes reach its replica: all of it, in order, and in bounded memory?
 
-    put -> pending (latest per connection) -> datagrams in the window -> acknowledged
+    put -> pending (the latest of each connection) -> leaving -> datagrams in the window -> acknowledged
 
-Pending coalesces, the window resends. When either stands still for too long, or too much is pending, the
-stream ends: everything is forgotten, and the replica asks for the whole again. So nothing here grows for ever.
+What is pending coalesces, and leaves as a whole once what left before is in the window. The window resends.
+If nothing is heard for too long, or too much is pending, the stream ends and all of it is forgotten: the
+replica notices, and asks for everything again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,36 +18,47 @@ from gimli.pair.ctmessage import Change
 from gimli.pair.syncwire import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from gimli.pair.merging import Merger
 
 BATCH = 64
-"""Changes in one datagram: 12 kB, 1.3 kB of it left after compression."""
+"""Changes in a datagram: 12 kB, of which compression leaves one or two frames."""
 
 WINDOW_MAX = 256
-"""Datagrams on their way."""
+"""Datagrams on their way, about: 16,000 changes, a third of a second at full speed."""
 
 FLUSH_S = 0.001
-"""How long a change may wait for company."""
+"""How long a change may wait for company. Each datagram costs both sides as much as 20 changes."""
 
 PENDING_MAX = 500_000
-PENDING_FOR_DUMP_MAX = 4 * BATCH * WINDOW_MAX // 16
-RESEND_S_MIN, RESEND_S_MAX = 0.02, 1.0
-SILENCE_S_MAX = 5.0
+_PENDING_MAX_FOR_DUMP = 4096
+
+_RESEND_S_MIN, _RESEND_S_MAX = 0.05, 1.0
 _RESENT_AT_ONCE = 32
+SILENCE_S_MAX = 5.0
+"""How long a replica may acknowledge nothing while something is on its way."""
 
 _END = b""
-"""Key in pending of the bulk's end."""
+"""Stands in pending for the end of the bulk; no connection has an empty key."""
 
 
 class _Sent:
-    __slots__ = ("changes", "created_s", "datagram", "sent_s", "tries")
+    """A datagram that is not acknowledged.
 
-    def __init__(self, datagram: bytes, changes: int, created_s: float, now_s: float) -> None:
+    Args:
+        datagram: its bytes.
+        since_s: when the oldest change in it was told.
+        now_s: when it is sent.
+    """
+
+    __slots__ = ("covers", "datagram", "sent_s", "since_s", "tries")
+
+    def __init__(self, datagram: bytes, since_s: float, now_s: float) -> None:
         self.datagram = datagram
-        self.changes = changes
-        self.created_s = created_s
+        self.covers: int | None = None
+        """How many of the stream's changes the replica has when it has applied this; None: not known."""
+        self.since_s = since_s
         self.sent_s = now_s
         self.tries = 1
 
@@ -61,194 +74,252 @@ class Sender:
     def __init__(self, seal: Callable[[Kind, int, bytes], bytes], merger: Merger) -> None:
         self._seal = seal
         self._merger = merger
-        self.joined = False
+        self.is_joined = False
         """Whether a replica is being served."""
         self.join = 0
-        """Which of its wishes."""
+        """The last of its wishes that was served."""
         self.replicated = 0
+        """Changes that were acknowledged."""
         self.lost = 0
-        self.lag_s = 0.0
+        """Changes that were given up; whenever there are some, everything is sent anew."""
+        self.last_lag_s = 0.0
+        """How long it took from the kernel's word to the last acknowledgement."""
         self._pending: dict[bytes, bytes] = {}
         self._pending_since_s = 0.0
-        self._pending_changes = 0
+        self._leaving: deque[tuple[bytes, bytes]] = deque()
+        self._leaving_since_s = 0.0
+        self._leaving_covers = 0
+        self._taken = 0
+        """Changes since the stream began, and how many of them are acknowledged."""
+        self._covered = 0
         self._window: dict[int, _Sent] = {}
+        """By consecutive numbers from ``_base`` on."""
         self._next = 1
+        """Goes on from stream to stream: no datagram of one can be taken for another's."""
         self._base = 1
-        self._touched: set[bytes] | None = None
+        self._touched: dict[bytes, bytes] | None = None
+        """What events have told since the dump began, by connection: updates, or ``b""`` for all there is to
+        say. None when there is no dump."""
+        self._again = False
         self._heard_s = 0.0
-        self._round_trip_s = RESEND_S_MIN
+        self._round_trip_s = _RESEND_S_MIN
         self._patience = 1
 
     @property
     def last(self) -> int:
-        """The last number given out."""
+        """The last number that was given out."""
         return self._next - 1
 
     @property
-    def has_room(self) -> bool:
-        """Whether a dump may go on."""
-        return len(self._pending) < PENDING_FOR_DUMP_MAX
+    def wants_dump(self) -> bool:
+        """Whether a dump is wanted, and there is room for more of it."""
+        waiting = len(self._pending) + len(self._leaving)
+        return self._touched is not None and waiting < _PENDING_MAX_FOR_DUMP
 
     @property
-    def is_dumping(self) -> bool:
-        """Whether the whole table is wanted."""
-        return self._touched is not None
+    def has_settled(self) -> bool:
+        """Whether all that was told is acknowledged."""
+        on_the_way = self._pending or self._leaving or self._window
+        return self.is_joined and self._touched is None and not on_the_way
+
+    def lag_s(self, now_s: float) -> float:
+        """How long the oldest change that is on its way has been; when there is none, the last one was."""
+        if self._window:
+            return now_s - self._window[self._base].since_s
+        if self._leaving:
+            return now_s - self._leaving_since_s
+        return now_s - self._pending_since_s if self._pending else self.last_lag_s
 
     def begin(self, join: int, now_s: float) -> list[bytes]:
-        """Start a stream with everything; what was on its way before is void."""
-        self._forget()
-        self.joined, self.join = True, join
-        self._touched = set()
-        self._heard_s = now_s
+        """Start a stream with everything; whatever was on its way is void."""
+        self.end()
+        self.is_joined, self.join = True, join
+        self._touched = {}
         self._base = self._next
-        return [self._send(Kind.BULK_BEGIN, syncwire.pack_beat(join, 0), 0, now_s, now_s)]
+        return [self._send(Kind.BULK_BEGIN, syncwire.pack_beat(join, 0.0), now_s, now_s)]
 
     def end(self) -> None:
-        """No replica is there."""
-        if self.joined:
-            self.lost += self._pending_changes + sum(sent.changes for sent in self._window.values())
-        self._forget()
+        """No replica is served."""
+        self.lost += self._taken - self._covered
+        self.is_joined = False
+        self._taken = self._covered = 0
+        self._pending.clear()
+        self._leaving.clear()
+        self._window.clear()
+        self._touched = None
+        self._again = False
+        self._patience = 1
 
-    def put(self, changes: Iterable[tuple[bytes, bytes]], now_s: float) -> int:
-        """Take changes that the kernel told of.
-
-        Returns:
-            How many.
-        """
-        pending, count = self._pending, 0
+    def put(self, changes: list[tuple[bytes, bytes]], now_s: float) -> None:
+        """Take changes that the kernel has told, in their order."""
+        pending, change_in = self._pending, ctmessage.change_in
         if not pending:
             self._pending_since_s = now_s
         for key, message in changes:
-            count += 1
             held = pending.get(key)
-            if held is None or ctmessage.change_in(message) != Change.UPDATED:
+            # What began, ended or was dumped says everything; an update goes on top of what it changes.
+            if held is None or change_in(message) != Change.UPDATED or change_in(held) == Change.ENDED:
                 pending[key] = message
-            elif ctmessage.change_in(held) != Change.ENDED:
+            else:
                 pending[key] = self._merger.merged(held, message)
+        self._taken += len(changes)
         if self._touched is not None:
-            self._touched.update([key for key, _ in changes])
-        self._pending_changes += count
-        return count
+            self._touch(self._touched, changes)
 
-    def put_dumped(self, changes: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
-        """Take entries of the dump; an event since its beginning knows better."""
+    def put_dumped(self, changes: list[tuple[bytes, bytes]], now_s: float) -> None:
+        """Take entries of the dump, which may be older than an event that came before them.
+
+        What events have told since it began goes on top. Should it be older than the entry, the events that
+        make it as new are still to come.
+        """
         if self._touched is None:
             return
         if not self._pending:
             self._pending_since_s = now_s
         for key, message in changes:
-            if key not in self._touched:
+            told = self._touched.get(key)
+            if told is None:
                 self._pending[key] = message
+            elif told:
+                self._pending[key] = self._merger.merged(message, told)
 
-    def dump_done(self, now_s: float) -> None:
-        """The dump is complete."""
+    def _touch(self, touched: dict[bytes, bytes], changes: list[tuple[bytes, bytes]]) -> None:
+        for key, message in changes:
+            told = touched.get(key)
+            if ctmessage.change_in(message) != Change.UPDATED:
+                touched[key] = b""
+            elif told is None:
+                touched[key] = message
+            elif told:
+                touched[key] = self._merger.merged(told, message)
+
+    def events_lost(self) -> bool:
+        """The kernel has dropped events.
+
+        Returns:
+            Whether the stream must begin anew now. While a dump is read, it must when that is done: a loss
+            that repeats would else never let one come to its end.
+        """
+        self.lost += 1
         if self._touched is None:
-            return
+            return True
+        self._again = True
+        return False
+
+    def dump_done(self, now_s: float) -> bool:
+        """The dump is complete.
+
+        Returns:
+            Whether the stream must begin anew.
+        """
+        if self._touched is None or self._again:
+            return self._again
         self._touched = None
         if not self._pending:
             self._pending_since_s = now_s
         self._pending[_END] = b""
+        return False
 
     def acknowledged(self, number: int, gaps: list[tuple[int, int]], now_s: float) -> list[bytes]:
-        """The replica has applied all up to ``number``, and misses ``gaps`` after it."""
-        if not self.joined or number >= self._next or number < self._base - 1:
+        """The replica has applied all up to ``number``, and misses ``gaps`` behind it.
+
+        Returns:
+            What is to be sent again.
+        """
+        if not self.is_joined or not self._base - 1 <= number < self._next:
             return []
         self._heard_s = now_s
-        window = self._window
-        for passed in range(self._base, number + 1):
-            sent = window.pop(passed)
-            self.replicated += sent.changes
-            if passed == number:
-                self.lag_s = now_s - sent.created_s
-                if sent.tries == 1:
-                    self._round_trip_s += (now_s - sent.sent_s - self._round_trip_s) / 8
+        if number >= self._base:
             self._patience = 1
+        for passed in range(self._base, number + 1):
+            sent = self._window.pop(passed)
+            self.last_lag_s = now_s - sent.since_s
+            if sent.tries == 1:  # else nobody knows which of them it answers
+                self._round_trip_s += (now_s - sent.sent_s - self._round_trip_s) / 8
+            if sent.covers is not None:
+                self.replicated += sent.covers - self._covered
+                self._covered = sent.covers
         self._base = number + 1
-        again = []
-        for first, last in gaps:
-            for missing in range(max(first, self._base), min(last, self._next - 1) + 1):
-                if now_s - window[missing].sent_s >= self._round_trip_s and len(again) < _RESENT_AT_ONCE:
-                    again.append(self._resend(window[missing], now_s))
-        return again
+        missing = (
+            self._window[number]
+            for first, last in gaps
+            for number in range(max(first, self._base), min(last, self.last) + 1)
+        )
+        late = (sent for sent in missing if now_s - sent.sent_s >= self._round_trip_s)
+        return [self._resend(sent, now_s) for sent in islice(late, _RESENT_AT_ONCE)]
 
     def due(self, now_s: float) -> list[bytes]:
         """What is to be sent now."""
-        if not self.joined:
+        if not self.is_joined:
             return []
-        waiting = bool(self._pending or self._window)
-        if (waiting and now_s - self._heard_s >= SILENCE_S_MAX) or len(self._pending) > PENDING_MAX:
+        silent = self._window and now_s - self._heard_s >= SILENCE_S_MAX
+        if silent or len(self._pending) > PENDING_MAX:
             self.end()
             return []
-        out = []
+        out: list[bytes] = []
         if self._window and now_s >= self._resend_at_s():
             self._patience *= 2
-            for number in islice(self._window, _RESENT_AT_ONCE):
-                out.append(self._resend(self._window[number], now_s))
-        if self._pending and (len(self._pending) >= BATCH or now_s >= self._pending_since_s + FLUSH_S):
+            oldest = islice(self._window.values(), _RESENT_AT_ONCE)
+            out += [self._resend(sent, now_s) for sent in oldest]
+        if self._leaving or (self._pending and now_s >= self._leave_at_s()):
             out += self._flush(now_s)
         return out
 
     def next_due_s(self) -> float | None:
         """When :meth:`due` has something to do."""
-        if not self.joined or not (self._pending or self._window):
+        if not self.is_joined:
             return None
-        times = [self._heard_s + SILENCE_S_MAX]
+        times = []
         if self._window:
-            times.append(self._resend_at_s())
-        if self._pending and len(self._window) < WINDOW_MAX:
-            times.append(0.0 if len(self._pending) >= BATCH else self._pending_since_s + FLUSH_S)
-        return min(times)
+            times += [self._resend_at_s(), self._heard_s + SILENCE_S_MAX]
+        if len(self._window) < WINDOW_MAX:
+            if self._leaving:
+                times.append(0.0)
+            elif self._pending:
+                times.append(self._leave_at_s())
+        elif len(self._pending) > PENDING_MAX:
+            times.append(0.0)
+        return min(times, default=None)
 
     def _resend_at_s(self) -> float:
-        oldest = self._window[next(iter(self._window))]
-        wait_s = min(max(RESEND_S_MIN, 3 * self._round_trip_s) * self._patience, RESEND_S_MAX)
-        return oldest.sent_s + wait_s
+        wait_s = max(_RESEND_S_MIN, 3 * self._round_trip_s) * self._patience
+        return self._window[self._base].sent_s + min(wait_s, _RESEND_S_MAX)
+
+    def _leave_at_s(self) -> float:
+        return self._pending_since_s + (FLUSH_S if len(self._pending) < BATCH else 0.0)
 
     def _flush(self, now_s: float) -> list[bytes]:
-        room = (WINDOW_MAX - len(self._window)) * BATCH
-        if room <= 0:
-            return []
-        pending = self._pending
-        if len(pending) <= room:
-            items, self._pending = pending, {}
-        else:
-            items = dict(islice(pending.items(), room))
-            for key in items:
-                del pending[key]
-        changes, created_s = self._pending_changes, self._pending_since_s
-        self._pending_changes = 0 if not self._pending else changes - min(changes, len(items))
-        changes -= self._pending_changes
-        self._pending_since_s = now_s
-        ends = _END in items
-        after: list[bytes] = []
-        messages = list(items.values())
-        if ends:
-            at = list(items).index(_END)
-            messages, after = messages[:at], messages[at + 1 :]
-        out = self._send_states(messages, changes, created_s, now_s)
-        if ends:
-            out.append(self._send(Kind.BULK_END, b"", 0, created_s, now_s))
-            out += self._send_states(after, 0, created_s, now_s)
-        return out
-
-    def _send_states(
-        self, messages: list[bytes], changes: int, created_s: float, now_s: float
-    ) -> list[bytes]:
+        """As many datagrams as the window takes, oldest changes first."""
         out = []
-        for start in range(0, len(messages), BATCH):
-            batch = messages[start : start + BATCH]
-            last = start + BATCH >= len(messages)
-            counted = changes if last else min(changes, len(batch))
-            changes -= counted
-            out.append(self._send(Kind.STATES, b"".join(batch), counted, created_s, now_s))
+        while len(self._window) < WINDOW_MAX:
+            if not self._leaving:
+                if not self._pending:
+                    break
+                self._leaving.extend(self._pending.items())
+                self._leaving_since_s, self._leaving_covers = self._pending_since_s, self._taken
+                self._pending.clear()
+            kind, payload = self._next_payload()
+            out.append(self._send(kind, payload, self._leaving_since_s, now_s))
+            if not self._leaving:
+                self._window[self.last].covers = self._leaving_covers
         return out
 
-    def _send(self, kind: Kind, payload: bytes, changes: int, created_s: float, now_s: float) -> bytes:
+    def _next_payload(self) -> tuple[Kind, bytes]:
+        """The next changes that leave, up to the end of the bulk."""
+        leaving = self._leaving
+        if leaving[0][0] == _END:
+            leaving.popleft()
+            return Kind.BULK_END, b""
+        batch: list[bytes] = []
+        while leaving and len(batch) < BATCH and leaving[0][0] != _END:
+            batch.append(leaving.popleft()[1])
+        return Kind.STATES, b"".join(batch)
+
+    def _send(self, kind: Kind, payload: bytes, since_s: float, now_s: float) -> bytes:
         if not self._window:
-            # Nothing was awaited until now: the silence before was no sign of death.
-            self._heard_s = now_s
+            self._heard_s = now_s  # nothing was awaited until now: the silence before means nothing
         datagram = self._seal(kind, self._next, payload)
-        self._window[self._next] = _Sent(datagram, changes, created_s, now_s)
+        self._window[self._next] = _Sent(datagram, since_s, now_s)
         self._next += 1
         return datagram
 
@@ -256,11 +327,3 @@ class Sender:
         sent.sent_s = now_s
         sent.tries += 1
         return sent.datagram
-
-    def _forget(self) -> None:
-        self.joined = False
-        self._pending.clear()
-        self._pending_changes = 0
-        self._window.clear()
-        self._touched = None
-        self._patience = 1

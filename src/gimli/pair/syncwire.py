@@ -1,11 +1,13 @@
 """What is a datagram between the two hosts of a pair?
 
-    magic "GMLS"  version  kind  flags  0   sender  to   epoch  owner   sequence number   payload   tag
-         4           1      1      1    1     8     8      8      8           8              n       16
+    magic "GMLS"  version  kind  flags  0   sender  to  epoch  owner  number  beat  echo   payload   tag
+         4           1      1      1    1     8     8     8      8      8      8     8        n       16
 
-All numbers are big-endian; the connections in a payload are not (flag NATIVE_LITTLE says what they are). The tag
-is HMAC-SHA256 over everything before it, cut to 16 bytes, under a key made from the shared password. Sender and
-``to`` are chance, drawn when a process starts: a datagram that names both was made in the lifetime of both.
+All numbers are big-endian; the connections in a payload are in their machine's order, which a flag tells. The
+tag is HMAC-SHA256 over everything before it, cut to 16 bytes, under a key made of the shared password. Sender
+and ``to`` are chance, drawn when a process starts: a datagram with both was made in the lifetime of both.
+Beat counts the sender's heartbeats, and echo is the last that it has heard of its receiver's: so a receiver
+knows how old a datagram can be, without a clock that both have.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from dataclasses import dataclass
 
 from gimli.errors import PeerError
 
-_HEADER = struct.Struct(">4sBBBxQQQQQ")
+_HEADER = struct.Struct(">4sBBBxQQQQQQQ")
 _TAG_BYTES = 16
 _MAGIC = b"GMLS"
 _VERSION = 1
 
-_COMPRESSED, _LITTLE = 0x01, 0x02
+_COMPRESSED, _LITTLE, _OWNS = 0x01, 0x02, 0x04
+_EPOCH_MAX = 2**63
 _NATIVE = _LITTLE if sys.byteorder == "little" else 0
 
 _COMPRESS_FROM = 1200
@@ -85,6 +88,9 @@ class Datagram:
         reign: the highest that the sender knows of; its own when it is the owner.
         number: the sequence number.
         payload: the rest.
+        owns: whether the sender is an owner; the reign is its own then.
+        beat: how many heartbeats the sender has made.
+        echo: the last that it has heard of its receiver's.
     """
 
     kind: Kind
@@ -92,12 +98,10 @@ class Datagram:
     to: int
     reign: Reign
     number: int
-    payload: bytes = b""
-
-    @property
-    def from_owner(self) -> bool:
-        """Whether its sender holds the connections."""
-        return self.reign.owner == self.sender
+    payload: bytes
+    owns: bool
+    beat: int
+    echo: int
 
 
 class Wire:
@@ -113,7 +117,8 @@ class Wire:
 
     def pack(self, datagram: Datagram) -> bytes:
         """The bytes of a datagram."""
-        payload, flags = datagram.payload, _NATIVE
+        payload = datagram.payload
+        flags = _NATIVE | _OWNS if datagram.owns else _NATIVE
         if len(payload) >= _COMPRESS_FROM:
             # A window of 4 kB and a table of as much: 15 us for 8 kB; with zlib's usual 256 kB it is 66.
             deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 5)
@@ -130,6 +135,8 @@ class Wire:
             datagram.reign.epoch,
             datagram.reign.owner,
             datagram.number,
+            datagram.beat,
+            datagram.echo,
         )
         return head + payload + self._tag(head, payload)
 
@@ -141,7 +148,7 @@ class Wire:
         """
         if len(data) < _HEADER.size + _TAG_BYTES:
             raise Refused("short", f"{len(data)} bytes, expected at least {_HEADER.size + _TAG_BYTES}")
-        magic, version, kind, flags, sender, to, epoch, owner, number = _HEADER.unpack_from(data)
+        magic, version, kind, flags, sender, to, epoch, owner, number, beat, echo = _HEADER.unpack_from(data)
         if magic != _MAGIC or version != _VERSION:
             raise Refused("foreign", f"starts with {data[:5].hex()}, expected {_MAGIC.hex()}{_VERSION:02x}")
         payload = data[_HEADER.size : -_TAG_BYTES]
@@ -149,11 +156,12 @@ class Wire:
             raise Refused("tag", "made with another password, or damaged")
         if flags & _LITTLE != _NATIVE:
             raise Refused("byte-order", "the peer's machine has another byte order")
-        if kind not in _KINDS:
-            raise Refused("kind", f"of kind {kind}")
+        owns = bool(flags & _OWNS)
+        if kind not in _KINDS or epoch >= _EPOCH_MAX or sender == 0 or (owns and owner != sender):
+            raise Refused("malformed", f"kind {kind} from {sender:x} in epoch {epoch} of {owner:x}")
         if flags & _COMPRESSED:
             payload = _inflated(payload)
-        return Datagram(Kind(kind), sender, to, Reign(epoch, owner), number, payload)
+        return Datagram(Kind(kind), sender, to, Reign(epoch, owner), number, payload, owns, beat, echo)
 
     def _tag(self, head: bytes, payload: bytes) -> bytes:
         mac = self._mac.copy()
@@ -196,21 +204,21 @@ def parse_gaps(payload: bytes) -> list[tuple[int, int]]:
     return list(_RANGE.iter_unpack(payload))
 
 
-_JOIN = struct.Struct(">QQ")
+_BEAT = struct.Struct(">QQ")
 
 
-def pack_beat(join: int, lag_us: int) -> bytes:
-    """The payload of HEARTBEAT and BULK_BEGIN: which wish is being served, and how far behind the replica is."""
-    return _JOIN.pack(join, lag_us)
+def pack_beat(join: int, lag_s: float) -> bytes:
+    """The payload of HEARTBEAT and BULK_BEGIN: the wish that is served, and how far behind the replica is."""
+    return _BEAT.pack(join, round(lag_s * 1e6))
 
 
-def parse_beat(payload: bytes) -> tuple[int, int]:
-    """Number of the wish, and microseconds.
+def parse_beat(payload: bytes) -> tuple[int, float]:
+    """Number of the wish, and seconds.
 
     Raises:
         Refused: not two numbers.
     """
-    if len(payload) != _JOIN.size:
-        raise Refused("malformed", f"{len(payload)} bytes of a heartbeat, expected {_JOIN.size}")
-    join, lag_us = _JOIN.unpack(payload)
-    return join, lag_us
+    if len(payload) != _BEAT.size:
+        raise Refused("malformed", f"{len(payload)} bytes of a heartbeat, expected {_BEAT.size}")
+    join, lag_us = _BEAT.unpack(payload)
+    return join, lag_us / 1e6

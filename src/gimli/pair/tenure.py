@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.pair.nft import LeaseLapsed
+from gimli.pair.guard import JIFFY_S_MAX
+from gimli.pair.lease import LeaseLapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gimli.pair.guard import Lease
-    from gimli.pair.nft import Leases
-
-_LEFT_S_MIN = 0.001
-"""The kernel counts milliseconds, and takes 0 for ever."""
+    from gimli.pair.lease import Leases
 
 
 class Tenure:
@@ -82,6 +80,6 @@ class Tenure:
 
     def _renew(self) -> None:
         left_s = self._sent_s + self._length_s - self._now_s()
-        if left_s < _LEFT_S_MIN:
+        if left_s < JIFFY_S_MAX:  # some kernels take less than a jiffy for ever
             raise LeaseLapsed("the lease has lapsed")
         self._leases.renew((self._lease,), left_s)

@@ -7,41 +7,37 @@ a MAC that is not the interface's.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import socket
 import struct
 
 from gimli.errors import GimliError
+from gimli.pair import bpf
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263
 _ADD_MEMBERSHIP, _MR_MULTICAST = 1, 0
 _IGNORE_OUTGOING = 23  # PACKET_IGNORE_OUTGOING, Linux 4.20
-_SO_ATTACH_FILTER = 26
 _FRAME_BYTES = 2048
 _FRAMES_AT_ONCE = 64
 _GROUPS = (bytes.fromhex("01005e000012"), bytes.fromhex("333300000012"))
 _IPV6_GROUP = "ff02::12"
 
-_LD_B, _LD_H, _JEQ, _JSET, _RET = 0x30, 0x28, 0x15, 0x45, 0x06
-_VLAN_TAG_PRESENT = 0xFFFFF000 + 48  # SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
-
-_ONLY_CARP = (
-    (_LD_B, 0, 0, _VLAN_TAG_PRESENT),
-    (_JEQ, 0, 10, 0),  # another VLAN's: its own interface hears it
-    (_LD_H, 0, 0, 12),
-    (_JEQ, 0, 5, 0x0800),
-    (_LD_B, 0, 0, 23),  # IPv4: protocol
-    (_JEQ, 0, 6, 112),
-    (_LD_H, 0, 0, 20),
-    (_JSET, 4, 0, 0x1FFF),  # not the first fragment: no header in it
-    (_RET, 0, 0, 0xFFFF),
-    (_JEQ, 0, 2, 0x86DD),
-    (_LD_B, 0, 0, 20),  # IPv6: next header
-    (_JEQ, 1, 0, 112),
-    (_RET, 0, 0, 0),
-    (_RET, 0, 0, 0xFFFF),
+_ONLY_CARP: bpf.Program = (
+    (bpf.LOAD_BYTE, 0, 0, bpf.VLAN_TAG_PRESENT),
+    (bpf.JUMP_EQUAL, 0, 10, 0),  # another VLAN's: its own interface hears it
+    (bpf.LOAD_HALF, 0, 0, 12),
+    (bpf.JUMP_EQUAL, 0, 5, 0x0800),
+    (bpf.LOAD_BYTE, 0, 0, 23),  # IPv4: protocol
+    (bpf.JUMP_EQUAL, 0, 6, 112),
+    (bpf.LOAD_HALF, 0, 0, 20),
+    (bpf.JUMP_ANY_BIT, 4, 0, 0x1FFF),  # not the first fragment: no header in it
+    (bpf.RETURN, 0, 0, bpf.WHOLE),
+    (bpf.JUMP_EQUAL, 0, 2, 0x86DD),
+    (bpf.LOAD_BYTE, 0, 0, 20),  # IPv6: next header
+    (bpf.JUMP_EQUAL, 1, 0, 112),
+    (bpf.RETURN, 0, 0, 0),
+    (bpf.RETURN, 0, 0, bpf.WHOLE),
 )
 
 
@@ -92,7 +88,7 @@ class Receiver:
     def __init__(self, interface: str) -> None:
         self._socket = _packet_socket(interface, 0)
         index = socket.if_nametoindex(interface)
-        _attach(self._socket, _ONLY_CARP)
+        bpf.attach(self._socket, _ONLY_CARP)
         self._socket.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
         for group in _GROUPS:
             # packet_mreq: index, type, length, address
@@ -111,17 +107,17 @@ class Receiver:
         return self._socket.fileno()
 
     def receive(self) -> list[bytes]:
-        """The frames that have come, at most 64, without waiting.
-
-        Raises:
-            OSError: the interface has gone down or away; once each.
-        """
+        """The frames that have come, at most 64, without waiting."""
         frames: list[bytes] = []
         while len(frames) < _FRAMES_AT_ONCE:
             try:
                 frames.append(self._socket.recv(_FRAME_BYTES))
             except BlockingIOError:
                 break
+            except OSError as error:
+                # The interface has gone down or away. This socket hears it once; linkwatch.py tells it.
+                if error.errno != errno.ENETDOWN:
+                    raise
         return frames
 
     def close(self) -> None:
@@ -142,12 +138,3 @@ def _packet_socket(interface: str, protocol: int) -> socket.socket:
             fix="it takes root (CAP_NET_RAW)" if error.errno == errno.EPERM else "see: ip link",
         ) from error
     return made
-
-
-def _attach(to: socket.socket, program: tuple[tuple[int, int, int, int], ...]) -> None:
-    """Make the kernel drop what the classic BPF program does not want (SO_ATTACH_FILTER)."""
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    to.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    )

@@ -4,51 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gimli.clock import format_duration
 from gimli.process import sender_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-EVENTS = frozenset(
-    {
-        *("pair-started", "pair-ended", "role", "demotion", "peer-deaf", "packet-refused", "guard-altered"),
-        *("announce-failed", "not-let-go", "leftover-removed", "hook-failed"),
-        *("sync-peer-met", "sync-events-lost"),
-    }
-)
+    Entry = Mapping[str, Any]
+
+_SENTENCES: Mapping[str, Callable[[Entry], str]] = {
+    "pair-started": lambda entry: f"the pair's daemon has started as pid {entry['pid']}",
+    "pair-ended": lambda _: "the pair's daemon has ended; the guard stays, and keeps this host silent",
+    "role": lambda entry: f"is {entry['role']}: {entry['why']}",
+    "demotion": lambda entry: (
+        f"demotion {entry['before']} -> {entry['demotion']}"
+        + (f": {entry['because']}" if entry["because"] else "")
+    ),
+    "peer-deaf": lambda entry: f"{entry['peer']} is {entry['why']}",
+    "packet-refused": lambda entry: (
+        f"packet refused ({entry['kind']}): {entry['why']}; further ones are counted"
+    ),
+    "guard-altered": lambda entry: f"somebody has altered the guard: {entry['what']}",
+    "announce-failed": lambda entry: f"could not announce the addresses: {entry['why']}",
+    "address-removed": lambda entry: f"somebody has removed {entry['address']}; it is taken again",
+    "not-let-go": lambda entry: f"could not let go: {entry['why']}",
+    "leftover-removed": lambda entry: f"removed what a daemon before had left: {entry['what']}",
+    "hook-failed": lambda entry: f"the command of {entry['hook']} has failed: {entry['why']}",
+    "sync-peer-met": lambda _: "state sync: the peer is there",
+    "sync-peer-silent": lambda entry: (
+        f"state sync: nothing of the peer for {format_duration(entry['since_s'])}"
+    ),
+    "sync-peer-heard": lambda _: "state sync: the peer is heard again",
+    "sync-events-lost": lambda _: "state sync: the kernel has dropped events; everything is sent again",
+    "sync-owner": lambda entry: (
+        f"the connections are ours, epoch {entry['epoch']}; {entry['connections']} were held"
+    ),
+    "sync-replica": lambda _: "the connections are the peer's; copies are kept",
+    "signal": lambda entry: f"received {entry['signal']} from {sender_in_words(entry['sender'])}",
+}
+EVENTS = frozenset(_SENTENCES) - {"signal"}
+"""The pair's own."""
 
 
-def describe(entry: Mapping[str, Any]) -> str:
+def describe(entry: Entry) -> str:
     """The sentence for an event; empty for one that is not the pair's."""
-    vhid = f"vhid {entry['vhid']}" if "vhid" in entry else ""
-    match entry["event"]:
-        case "pair-started":
-            return f"the pair's daemon has started as pid {entry['pid']}"
-        case "pair-ended":
-            return "the pair's daemon has ended; the guard stays, and keeps this host silent"
-        case "role":
-            return f"{vhid} is {entry['role']}: {entry['why']}"
-        case "demotion":
-            because = f": {entry['because']}" if entry["because"] else ""
-            return f"demotion {entry['before']} -> {entry['demotion']}{because}"
-        case "peer-deaf":
-            return f"{vhid}: {entry['peer']} is {entry['why']}"
-        case "packet-refused":
-            return f"{vhid}: packet refused ({entry['kind']}): {entry['why']}; further ones are counted"
-        case "guard-altered":
-            return f"somebody has altered the guard: {entry['what']}"
-        case "announce-failed":
-            return f"{vhid}: could not announce the addresses: {entry['why']}"
-        case "not-let-go":
-            return f"could not let go: {entry['why']}"
-        case "leftover-removed":
-            return f"removed what a daemon before had left: {entry['what']}"
-        case "hook-failed":
-            return f"{vhid}: the command of {entry['hook']} has failed: {entry['why']}"
-        case "sync-peer-met":
-            return "state sync: the peer is there"
-        case "sync-events-lost":
-            return "state sync: the kernel has dropped events; everything is sent again"
-        case "signal":
-            return f"received {entry['signal']} from {sender_in_words(entry['sender'])}"
-    return ""
+    sentence = _SENTENCES.get(entry["event"])
+    if sentence is None:
+        return ""
+    whose = f"vhid {entry['vhid']}" if entry.get("vhid") else ""
+    return f"{whose}{' ' if entry['event'] == 'role' else ': ' if whose else ''}{sentence(entry)}"
