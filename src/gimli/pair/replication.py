@@ -141,7 +141,8 @@ class Replication:
 
     def settle(self) -> None:
         """After orders: wake when the machine has something to do."""
-        due_ns = round(self._sync.next_due_s() * clock.NANOSECONDS)
+        # The nanosecond behind it: a hair before it, nothing is due, and it is asked for again at once.
+        due_ns = int(self._sync.next_due_s() * clock.NANOSECONDS) + 1
         if self._deadline is None or self._deadline.callback is None or due_ns < self._deadline.at_ns:
             if self._deadline:
                 self._deadline.cancel()

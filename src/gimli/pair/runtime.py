@@ -23,6 +23,7 @@ from gimli.pair.vhid import Role
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from gimli.errors import GimliError
     from gimli.journal import Journal
     from gimli.loop import Deadline, Loop
     from gimli.pair.config import Pair
@@ -139,6 +140,8 @@ class Runtime:
         for words in differences:
             self._journal.record("guard-altered", what=words)
         why = f"the guard is not in place: {differences[0]}" if differences else ""
+        if why:
+            self._loop.after(_TRY_AGAIN_S, self.guard_altered)  # what kept it from being mended may be over
         for vhid in self._carps:
             if why:
                 self._node.obstructed(vhid, "guard", why, now_s)
@@ -195,7 +198,7 @@ class Runtime:
                 self._node.lease_lapsed(order.vhid, presence.tenure.silent_s, self._now_s())
                 return
             except GuardRefused as refused:
-                self._node.obstructed(order.vhid, "guard", str(refused), self._now_s())
+                self._out_for_a_moment(order.vhid, "lease", refused)
                 return
             self._node.sent(order.vhid, error, self._now_s())
         for action in order.also:
@@ -211,7 +214,7 @@ class Runtime:
             case carp_actions.Disarm(timer):
                 self._disarm(vhid, timer)
             case carp_actions.TakeLease():
-                self._try(vhid, "guard", presence.tenure.begin)
+                self._try(vhid, "lease", presence.tenure.begin)
             case carp_actions.DropLease():
                 self._let_go(vhid, presence.tenure.end)
             case carp_actions.TakeAddresses():
@@ -235,12 +238,15 @@ class Runtime:
             deadline.cancel()
 
     def _try(self, vhid: int, subject: str, take: Callable[[], None]) -> None:
-        """Take something; where the kernel refuses, the vhid is out for a moment."""
         try:
             take()
         except (GuardRefused, AddressRefused) as refused:
-            self._node.obstructed(vhid, subject, str(refused), self._now_s())
-            self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
+            self._out_for_a_moment(vhid, subject, refused)
+
+    def _out_for_a_moment(self, vhid: int, subject: str, refused: GimliError) -> None:
+        """The kernel refuses, and nothing will tell when it would not."""
+        self._node.obstructed(vhid, subject, str(refused), self._now_s())
+        self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
 
     def _free(self, vhid: int, subject: str) -> None:
         self._node.freed(vhid, subject, self._now_s())
