@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.pair.node import Node
+from gimli.pair.node import Node, rising
 from gimli.pair.replication import Replication
 from gimli.pair.runtime import Runtime
 from gimli.pair.track import Finding
@@ -107,9 +107,10 @@ class Daemon(Process):
 
     def _cookie(self) -> int:
         """As ``gimli.pair.daemon``: by the clock on the wall where counters must rise."""
+        cookie = self.world.chance.getrandbits(62)
         if any(carp.strict_replay for carp in self.pair.carp):
-            return 1_800_000_000 * SECOND_NS + self.world.now_ns
-        return self.world.chance.getrandbits(62)
+            cookie = rising(1_800_000_000 * SECOND_NS + self.world.now_ns, cookie)
+        return cookie
 
     def _found(self, _: int) -> None:
         self.runtime.found(self.found.take())

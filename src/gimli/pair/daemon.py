@@ -23,7 +23,7 @@ from gimli.pair.address import remove_leftovers
 from gimli.pair.hooks import Hooks
 from gimli.pair.host import Host
 from gimli.pair.nft import GuardRefused
-from gimli.pair.node import Node
+from gimli.pair.node import Node, rising
 from gimli.pair.replication import Replication, load_epoch, save_epoch
 from gimli.pair.runtime import Runtime
 from gimli.pair.statesync import StateSync
@@ -74,8 +74,9 @@ class Daemon:
         for words in remove_leftovers(self._host.places):
             self._journal.record("leftover-removed", what=words, of=lost_pid)
         self._sync = _make_sync(pair, epoch_path)
-        rising = any(carp.strict_replay for carp in pair.carp)  # also over a restart
-        cookie = time.time_ns() if rising else secrets.randbits(62)
+        cookie = secrets.randbits(62)
+        if any(carp.strict_replay for carp in pair.carp):
+            cookie = rising(time.time_ns(), cookie)
         self._node = Node(pair, self._host.sources(), cookie, self._sync)
         self._runtime = Runtime(
             pair,

@@ -39,6 +39,8 @@ SEND_ERROR = 1
 """Added per advertisement that could not be sent, as OpenBSD does (carp_send_ad_error)."""
 SEND_ERRORS_MAX = 3
 """Errors in a row from which on the sender is unfit; as many advertisements without one make it fit again."""
+COUNTER_STEP = 1 << 16
+"""From one counter to the next, where they rise: what is below says whose they are."""
 _SYNC_REASON = "the connections are not here yet"
 
 
@@ -99,7 +101,7 @@ class Node:
     Args:
         pair: what it was told.
         sources: for each vhid the address that its advertisements come from.
-        cookie: a random number of 63 bits: where the counters begin.
+        cookie: a random number of 63 bits: where the counters begin; where they must rise, of :func:`rising`.
         sync: the state sync, where there is one; the node begins as a replica.
     """
 
@@ -287,21 +289,29 @@ class Node:
         leads = seat.vhid.vhid == self._leader
         for action in actions:
             self._order(seat, action)
-            if leads and self.sync and isinstance(action, carp_actions.TakeLease):
+            if not leads or self.sync is None:
+                continue
+            if isinstance(action, carp_actions.TakeLease):
                 # Before the addresses: what comes for them finds its connection.
                 self.sync_ordered(self.sync.own(now_s), now_s)
+            elif isinstance(action, carp_actions.DropLease) and self.sync.is_owner:
+                # Before a bow-out that follows: who hears it is to know that this node owns nothing any more.
+                self.sync_ordered(self.sync.follow(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
-            if leads and self.sync and before is Role.MASTER:
-                self.sync_ordered(self.sync.follow(now_s), now_s)
 
     def _order(self, seat: _Seat, action: Action) -> None:
         vhid = seat.vhid.vhid
         match action:
             case carp_actions.SendAdvertisement(advbase, advskew, demotion):
-                made = seat.authenticator.sign(advbase, advskew, demotion, seat.counters.stop - 1)
+                made = seat.authenticator.sign(advbase, advskew, demotion, _use_counter(seat))
             case carp_actions.SendBowOut():
-                made = seat.authenticator.bow_out(seat.counters.stop - 1)
+                made = seat.authenticator.bow_out(_use_counter(seat))
+            case carp_actions.SendBowOutOverSync():
+                if self.sync:
+                    made = seat.authenticator.bow_out(_use_counter(seat))
+                    self._orders += self.sync.advertise(packet.pack_packet(made, seat.vhid.source))
+                return
             case carp_actions.Tell(role, why):
                 self._orders.append(Note("role", {"vhid": vhid, "role": role.value, "why": why}))
                 return
@@ -311,8 +321,6 @@ class Node:
             case _:
                 self._orders.append(Order(vhid, action))
                 return
-        if seat.config.strict_replay:
-            seat.counters = range(seat.counters.start, seat.counters.stop + 1)
         also = self.sync.advertise(packet.pack_packet(made, seat.vhid.source)) if self.sync else []
         self._orders.append(Emit(vhid, made, tuple(also)))
 
@@ -341,6 +349,25 @@ class Node:
             return
         if seat := self._seats.get(heard.advertisement.vhid):
             self._judge(seat, heard, "sync", now_s)
+
+
+def _use_counter(seat: _Seat) -> int:
+    used = seat.counters[-1]
+    if seat.config.strict_replay:
+        seat.counters = range(seat.counters.start, used + COUNTER_STEP + 1, COUNTER_STEP)
+    return used
+
+
+def rising(wall_ns: int, chance: int) -> int:
+    """Where counters begin that rise over a restart, and are no other node's.
+
+    By the clock alone, two nodes that are started together would take each other's for their own.
+
+    Args:
+        wall_ns: the time of day; it passes faster than counters are used up.
+        chance: a random number of at least 16 bits.
+    """
+    return wall_ns // COUNTER_STEP * COUNTER_STEP + chance % COUNTER_STEP
 
 
 def _out_of(seat: _Seat) -> str:
