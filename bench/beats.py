@@ -41,7 +41,7 @@ def _figure(
     what: str, found: list[dict[str, float]], key: str, budget_ns: float, floor: str, floor_key: str
 ) -> Figure:
     ours, floors = (tuple(item[name] for item in found) for name in (key, floor_key))
-    return Figure(what, "ns", ours, budget_ns, floor, floors)
+    return Figure(what, "ns", ours, budget_ns, {floor: floors})
 
 
 def _json_of(script: str, *arguments: str) -> dict[str, Any]:

@@ -12,15 +12,25 @@ the kernel's core dump, and a program that always runs below gdb.
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from figures import Figure, compared
-from workbench import PROGRAMS, Effort, Unmeasurable, Up, Workbench, end, end_descendants, start, wait_for
+import peers
+from figures import Figure
+from workbench import (
+    PROGRAMS,
+    Effort,
+    Unmeasurable,
+    Up,
+    Workbench,
+    end,
+    end_descendants,
+    service_table,
+    start,
+    wait_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,12 +65,12 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
     }
     for language, command in commands.items():
         crashes = _crashes_under_gimli(bench, command, effort.runs(9))
-        peers = dict(_peers(bench, command, effort.runs(9)))
+        others = dict(_peers(bench, command, effort.runs(9)))
         down_ms = [crash.down_ms for crash in crashes]
-        yield from compared(f"fault to new instance, {language}", "ms", down_ms, peers, BUDGET_MS[language])
+        yield Figure(f"fault to new instance, {language}", "ms", down_ms, BUDGET_MS[language], others)
         for event, stage in _STAGES.items():
-            yield Figure(f"  {stage}", "ms", tuple(crash.stages_ms[event] for crash in crashes))
-        reports = tuple(crash.report_ms for crash in crashes)
+            yield Figure(f"  {stage}", "ms", [crash.stages_ms[event] for crash in crashes])
+        reports = [crash.report_ms for crash in crashes]
         yield Figure(f"fault to report complete, {language}", "ms", reports, REPORT_BUDGET_MS)
 
 
@@ -68,12 +78,8 @@ def _crashes_under_gimli(bench: Workbench, command: list[str], runs: int) -> lis
     """A service per run: the second crash in a row of the same service waits for its backoff."""
     place = bench.place("up")
     victims = {f"victim-{number}": Victim(bench.place("victim"), command) for number in range(runs)}
-    with Up(place, {name: _table(victim) for name, victim in victims.items()}) as up:
+    with Up(place, {name: service_table(victim.command) for name, victim in victims.items()}) as up:
         return [_crash(up, name, victim) for name, victim in victims.items()]
-
-
-def _table(victim: Victim) -> str:
-    return f"command = {victim.command}".replace("'", '"')
 
 
 def _crash(up: Up, name: str, victim: Victim) -> Crash:
@@ -133,15 +139,15 @@ class Victim:
 def _peers(bench: Workbench, command: list[str], runs: int) -> Iterator[tuple[str, tuple[float, ...]]]:
     loop = 'while :; do "$@"; done'
     yield "shell loop", _under(bench, command, ["sh", "-c", loop, "sh"], runs)
-    if runsv := shutil.which("runsv"):
+    if runsv := peers.find("runsv"):
         yield "runsv", _under_runsv(bench, command, runsv, runs)
     if _kernel_writes_core_files():
         wrapped = ["sh", "-c", f"ulimit -c unlimited; {loop}", "sh"]
-        yield "kernel core + shell loop", _under(bench, command, wrapped, runs)
-    if shutil.which("gdb"):
-        gdb = "gdb -q -batch -ex run -ex 'thread apply all bt full' -ex 'generate-core-file core' --args"
+        yield "kernel core", _under(bench, command, wrapped, runs)
+    if gdb := peers.find("gdb"):
+        gdb += " -q -batch -ex run -ex 'thread apply all bt full' -ex 'generate-core-file core' --args"
         loop = f'while :; do {gdb} "$@"; done'
-        yield "runs below gdb: bt, core", _under(bench, command, ["sh", "-c", loop, "sh"], 3)
+        yield "below gdb", _under(bench, command, ["sh", "-c", loop, "sh"], 3)
 
 
 def _under(bench: Workbench, command: list[str], wrapper: list[str], runs: int) -> tuple[float, ...]:
@@ -162,10 +168,7 @@ def _under_runsv(bench: Workbench, command: list[str], runsv: str, runs: int) ->
     downs_ms = []
     for _ in range(runs):
         victim = Victim(bench.place("peer"), command)
-        script = os.path.join(victim.place, "run")
-        with open(script, "w", encoding="utf-8") as file:
-            file.write(f"#!/bin/sh\nexec {shlex.join(victim.command)}\n")
-        os.chmod(script, 0o755)
+        peers.make_service_directory(victim.place, victim.command)
         process = start([runsv, victim.place], victim.place)
         fault_ns, main_ns = victim.crash(after_s=_RUNSV_PATIENCE_S)
         downs_ms.append((main_ns - fault_ns) / 1e6)

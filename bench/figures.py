@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import peers
 
 import gimli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +30,17 @@ class Figure:
         unit: of the samples and of the budget.
         samples: ours; empty when it could not be measured, and ``note`` says why.
         budget: most that the median may be.
-        peer: what it is compared with; a figure may have several lines, one per peer.
-        peer_samples: the peer's, in the same unit and run.
-        ratio_max: most that our median may be of the peer's.
+        peers: what it is compared with: their samples, in the same unit and run.
+        ratios_max: for the peers by which we are judged, how many times theirs our median may be.
         note: what a reader must know.
     """
 
     what: str
     unit: str
-    samples: tuple[float, ...]
+    samples: Sequence[float]
     budget: float | None = None
-    peer: str = ""
-    peer_samples: tuple[float, ...] = ()
-    ratio_max: float | None = None
+    peers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    ratios_max: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -51,24 +49,23 @@ class Figure:
         return statistics.median(self.samples)
 
     @property
-    def ratio(self) -> float | None:
-        """Our median to the peer's."""
-        if not self.samples or not self.peer_samples:
-            return None
-        peer_median = statistics.median(self.peer_samples)
-        return self.median / peer_median if peer_median else None
+    def ratios(self) -> dict[str, float]:
+        """How many times each peer's median ours is; a peer whose median is 0 has none."""
+        if not self.samples:
+            return {}
+        medians = {peer: statistics.median(samples) for peer, samples in self.peers.items()}
+        return {peer: self.median / median for peer, median in medians.items() if median}
 
     @property
     def verdict(self) -> str:
-        """``holds``, ``MISSED``, ``not measured``, or nothing where no budget is."""
+        """``holds``, ``missed``, ``not measured``, or nothing where no budget is."""
         if not self.samples:
             return "not measured"
-        verdicts = []
-        if self.budget is not None:
-            verdicts.append(self.median <= self.budget)
-        if self.ratio_max is not None and self.ratio is not None:
-            verdicts.append(self.ratio <= self.ratio_max)
-        return "" if not verdicts else "holds" if all(verdicts) else "MISSED"
+        kept = [self.median <= self.budget] if self.budget is not None else []
+        kept += [
+            ratio <= self.ratios_max[peer] for peer, ratio in self.ratios.items() if peer in self.ratios_max
+        ]
+        return "" if not kept else "holds" if all(kept) else "missed"
 
     def to_json(self) -> dict[str, object]:
         """For ``--json``."""
@@ -77,69 +74,55 @@ class Figure:
             "unit": self.unit,
             "samples": list(self.samples),
             "budget": self.budget,
-            "peer": self.peer,
-            "peer_samples": list(self.peer_samples),
-            "ratio": self.ratio,
-            "ratio_max": self.ratio_max,
+            "peers": {peer: list(samples) for peer, samples in self.peers.items()},
+            "ratios": self.ratios,
+            "ratios_max": dict(self.ratios_max),
             "verdict": self.verdict,
             "note": self.note,
         }
 
 
-def compared(
-    what: str,
-    unit: str,
-    ours: Sequence[float],
-    peers: Mapping[str, Sequence[float]],
-    budget: float | None = None,
-    ratios: Mapping[str, float] | None = None,
-) -> Iterator[Figure]:
-    """A figure next to several peers, a line each; the absolute budget is judged in the first.
-
-    Args:
-        what: as in :class:`Figure`, like ``unit`` and ``budget``.
-        unit: of all samples.
-        ours: our samples.
-        peers: each peer's; none is allowed.
-        budget: in that unit.
-        ratios: for the peers by which we are judged, how many times theirs we may be.
-    """
-    for peer, samples in (peers or {"": ()}).items():
-        yield Figure(what, unit, tuple(ours), budget, peer, tuple(samples), (ratios or {}).get(peer))
-        budget = None
-
-
-def table(figures: list[Figure]) -> str:
-    """The figures as text, one line each, notes below."""
-    head = ("what", "min / median / max", "unit", "budget", "peer", "peer's median", "ratio", "verdict")
-    rows = [head, *(_row(figure) for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
-    notes = dict.fromkeys(f"{figure.what}: {figure.note}" for figure in figures if figure.note)
-    return "\n".join([*(line.rstrip() for line in lines), *(["", *notes] if notes else [])])
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as a table in Markdown, aligned so that it can be read as it is; notes below."""
+    head = ("figure", "median (spread)", "budget", "verdict", "next to")
+    rows = [head, *map(_row, figures)]
+    # The last column is not aligned: its cells are often longer than a line as it is.
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)] + [0]
+    rows.insert(1, tuple("-" * max(3, width) for width in widths))
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    notes = dict.fromkeys(f"{figure.what.strip()}: {figure.note}" for figure in figures if figure.note)
+    return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    spread = ""
+    spread, unit = "", f" {figure.unit}".rstrip()
     if figure.samples:
-        spread = " / ".join(map(_short, (min(figure.samples), figure.median, max(figure.samples))))
-    limits = [_short(figure.budget)] if figure.budget is not None else []
-    limits += [f"{figure.ratio_max:g} x"] if figure.ratio_max is not None else []
+        least, middle, most = map(_short, (min(figure.samples), figure.median, max(figure.samples)))
+        spread = f"{middle}{unit} ({least} to {most})"
+    budgets = [f"{_short(figure.budget)}{unit}"] if figure.budget is not None else []
+    budgets += [f"{most:g} x {peer}" for peer, most in figure.ratios_max.items()]
+    verdict = figure.verdict
     return (
         figure.what,
         spread,
-        figure.unit,
-        ", ".join(limits),
-        figure.peer,
-        _short(statistics.median(figure.peer_samples)) if figure.peer_samples else "",
-        f"{figure.ratio:.2f}" if figure.ratio is not None else "",
-        figure.verdict,
+        ", ".join(budgets),
+        f"**{verdict}**" if verdict == "missed" else verdict,
+        ", ".join(_next_to(figure, peer) for peer in figure.peers),
     )
 
 
+def _next_to(figure: Figure, peer: str) -> str:
+    ratio = figure.ratios.get(peer)
+    told = f"{peer} {_short(statistics.median(figure.peers[peer]))}"
+    return told if ratio is None else f"{told} ({_short(ratio)} x)"
+
+
 def _short(number: float) -> str:
-    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
+    """Three digits, and one of what is small."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}" if number >= 0.1 else f"{number:.1g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +133,20 @@ class Machine:
     cpu: str
     cores: int
     kernel: str
+    scheduling: str
     python: str
     gimli: str
-    gdb: str
+    peers: Mapping[str, str]
 
     def __str__(self) -> str:
+        versions = ", ".join(f"{name} {version}" for name, version in self.peers.items())
         return (
-            f"{self.date}, {self.cores} cores of {self.cpu}, Linux {self.kernel}, Python {self.python}, "
-            f"gimli {self.gimli}, gdb {self.gdb}"
+            f"{self.date}, {self.cores} cores of {self.cpu}, Linux {self.kernel}, {self.scheduling}, "
+            f"Python {self.python}, gimli {self.gimli}, {versions}"
         )
+
+
+_SCHEDULING = {os.SCHED_OTHER: "SCHED_OTHER", os.SCHED_FIFO: "SCHED_FIFO", os.SCHED_RR: "SCHED_RR"}
 
 
 def this_machine() -> Machine:
@@ -168,9 +156,10 @@ def this_machine() -> Machine:
         cpu=_cpu_model(),
         cores=len(os.sched_getaffinity(0)),
         kernel=platform.release(),
+        scheduling=_SCHEDULING.get(os.sched_getscheduler(0), "an unusual scheduling"),
         python=platform.python_version(),
         gimli=gimli.__version__,
-        gdb=_gdb_version(),
+        peers=peers.versions(),
     )
 
 
@@ -190,10 +179,3 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _gdb_version() -> str:
-    if not shutil.which("gdb"):
-        return "not installed"
-    told = subprocess.run(["gdb", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return told.splitlines()[0].split()[-1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from crashes import Victim
 from figures import Figure
-from workbench import Effort, Up, Workbench
+from workbench import Effort, Up, Workbench, service_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,7 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
     """A service per hang, one after the other, each after the analysis of the last."""
     command = [bench.compiled("victim"), "hang"]
     victims = {f"victim-{n}": Victim(bench.place("victim"), command) for n in range(effort.runs(15))}
-    tables = {
-        name: f"command = {victim.command}\nwatchdog_stop = '1s'".replace("'", '"')
-        for name, victim in victims.items()
-    }
+    tables = {name: service_table(victim.command, 'watchdog_stop = "1s"') for name, victim in victims.items()}
     with Up(bench.place("up"), tables) as up:
         late_ms = tuple(_hang(up, name, victim) for name, victim in victims.items())
     yield Figure("hang noticed after its deadline", "ms", late_ms, BUDGET_MS)

@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from figures import Figure, compared
+import peers
+from figures import Figure
 from workbench import GIMLI, PROGRAMS, Effort, Unmeasurable, Workbench, start, wait_for
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ def _pauses(bench: Workbench, target: Target, effort: Effort) -> Iterator[Figure
         process.kill()
         process.wait()
     ours, quiet = felt.pop("gimli"), felt.pop("nobody")
-    yield from compared(f"pause by a snapshot, {target.name}", "ms", ours, felt, target.budget_ms)
-    yield Figure("  as gimli says itself", "ms", tuple(told))
-    yield Figure("  longest gap undisturbed", "ms", tuple(quiet))
+    yield Figure(f"pause by a snapshot, {target.name}", "ms", ours, target.budget_ms, felt)
+    yield Figure("  as gimli says itself", "ms", told)
+    yield Figure("  longest gap undisturbed", "ms", quiet)
 
 
 class Gap:
@@ -113,14 +114,14 @@ def _ways(place: str, pid: int, told: list[float]) -> dict[str, Callable[[], Non
         shutil.rmtree(state_dir)
 
     def gcore() -> None:
-        _run(["gcore", "-o", core, str(pid)])
+        _run([peers.find("gcore"), "-o", core, str(pid)])
         os.unlink(f"{core}.{pid}")
 
     def gdb() -> None:
-        _run(["gdb", "-q", "-batch", "-p", str(pid), "-ex", "thread apply all bt full"])
+        _run([peers.find("gdb"), "-q", "-batch", "-p", str(pid), "-ex", "thread apply all bt full"])
 
     ways = {"nobody": lambda: time.sleep(0.5), "gimli": gimli, "gcore": gcore, "gdb bt full": gdb}
-    if not shutil.which("gdb"):
+    if not peers.is_here("gdb"):
         del ways["gcore"], ways["gdb bt full"]
     return ways
 

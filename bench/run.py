@@ -19,6 +19,7 @@ import leases
 import output
 import pauses
 import services
+import sync
 import takeovers
 from figures import Figure, load, table, this_machine
 from workbench import Effort, Unmeasurable, Workbench
@@ -35,6 +36,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "output": output.measure,
     "takeovers": takeovers.measure,
     "leases": leases.measure,
+    "sync": sync.measure,
 }
 
 
@@ -54,7 +56,7 @@ def main() -> int:
     print(f"{machine}\nbefore: {loads['before']}; after: {loads['after']}\n\n{table(figures)}")
     if arguments.json:
         document = {
-            "schema": 1,
+            "schema": 2,
             "machine": asdict(machine),
             "load": loads,
             "figures": [figure.to_json() for figure in figures],

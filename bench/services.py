@@ -1,265 +1,136 @@
 """What does it cost to hold N services, and how fast does one that was killed come back?
 
-The same program N times, under three supervisors at once that do not disturb each other, because each sleeps
-until something happens: gimli, the floor (floor.py) and runit. The program stamps its first instruction, so
-a restart is the time from kill -9 to main, and a start the time from the supervisor's own to the last main.
+The same program N times under each supervisor, all at once: they do not disturb each other, because each
+sleeps until something happens. Who comes first is drawn anew for each start and each kill, and a kill waits
+until what the last one has set off is over.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import signal
-import struct
-import sys
+import random
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from figures import Figure, compared
-from workbench import (
-    HERE,
-    Effort,
-    Unmeasurable,
-    Up,
-    Workbench,
-    descendants,
-    end,
-    end_descendants,
-    start,
-    wait_for,
-)
+import peers
+from figures import Figure
+from fleets import KINDS, Fleet, Floor, Gimli, Runit
+from workbench import Effort, Workbench, cpu_ns, end_descendants
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 RATIO_MAX = 1.5
 RSS_BUDGET_MB = {1: 12, 100: 20, 1000: 20}
-_ENTRY = struct.Struct("<QQ")  # programs/idle.c
+_SEED = 1
 _SETTLE_S = 1.5
-"""runsv waits for a second before it restarts a program that ran for less than one."""
+"""A program that ends in its first second has failed to start, for runit and for supervisor."""
+_QUIET_S = 0.1
+"""After a restart, for what is left to do; gimli begins its report of a kill after 20 ms."""
 _IDLE_S = 5.0
 _HEALTHY_S = 11.0
 """After 10 s of health gimli forgets earlier failures: a deadline of each service, and no idleness."""
-_PATIENCE_S = 120.0
 
 
 def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
-    """N = 1 and 100; 1000 takes a minute more and 2 GB (of runit's)."""
+    """N = 1 and 100; 1000 takes minutes more, and 2 GB."""
     for count in (1, 100, 1000) if effort is Effort.FULL else (1, 100):
         yield from _figures(bench, count, effort)
 
 
-class Fleet:
-    """N programs below one supervisor.
-
-    Args:
-        bench: where.
-        count: how many.
-        name: for the table.
-    """
-
-    name = ""
-
-    def __init__(self, bench: Workbench, count: int) -> None:
-        self.count = count
-        self.place = bench.place(self.name.split()[0])
-        self._record = os.path.join(self.place, "record")
-        with open(self._record, "wb"):
-            pass
-        self.program = [bench.compiled("idle"), self._record]
-        self.prepare()
-        started_ns = time.monotonic_ns()
-        self.process = self.launch()
-        entries = self.wait_for_entries(count)
-        self.start_ms = (entries[-1][1] - started_ns) / 1e6
-        self._victims = [pid for pid, _ in entries]
-
-    def prepare(self) -> None:
-        """What an operator has done before."""
-
-    def launch(self) -> subprocess.Popen[bytes]:
-        """Start the supervisor."""
-        raise NotImplementedError
-
-    def end(self) -> None:
-        """End it, and its programs."""
-        self.process.kill()
-        self.process.wait()
-
-    def wait_for_entries(self, count: int) -> list[tuple[int, int]]:
-        """(pid, time of main) of every program started so far, as soon as there are enough."""
-        size = count * _ENTRY.size
-
-        def look() -> list[tuple[int, int]] | None:
-            if self.process.poll() is not None:
-                raise Unmeasurable(f"{self.name} has ended with {self.process.returncode}")
-            if os.stat(self._record).st_size < size:
-                return None
-            with open(self._record, "rb") as file:
-                return list(_ENTRY.iter_unpack(file.read()))
-
-        return wait_for(look, f"{count} starts below {self.name}", _PATIENCE_S)
-
-    def kill_one(self) -> float:
-        """Milliseconds from kill -9 of a program to the first instruction of its successor."""
-        before = os.stat(self._record).st_size // _ENTRY.size
-        killed_ns = time.monotonic_ns()
-        os.kill(self._victims.pop(), signal.SIGKILL)
-        return (self.wait_for_entries(before + 1)[-1][1] - killed_ns) / 1e6
-
-    def supervisors(self) -> list[int]:
-        """The processes that are not the programs."""
-        programs = {pid for pid, _ in self.wait_for_entries(self.count)}
-        below = descendants(self.process.pid)
-        return [self.process.pid, *(pid for pid in below if pid not in programs)]
-
-    def resident_mb(self) -> float:
-        """Resident memory of the supervisor's processes."""
-        return sum(_resident_kb(pid) for pid in self.supervisors()) / 1024
-
-    def cpu_ns(self) -> int:
-        """CPU time that the supervisor's processes have used."""
-        return sum(_cpu_ns(pid) for pid in self.supervisors())
-
-
-class Gimli(Fleet):
-    """``gimli up``, as it comes: each program with its log, its page, and libgimli preloaded."""
-
-    name = "gimli"
-    table = ""
-
-    def launch(self) -> subprocess.Popen[bytes]:
-        """See Fleet."""
-        table = f"command = {self.program}\n{self.table}".replace("'", '"')
-        self.up = Up(self.place, {f"idle-{number}": table for number in range(self.count)})
-        return self.up.process
-
-    def end(self) -> None:
-        """See Fleet."""
-        self.up.end()
-
-    def own_start_ms(self) -> float:
-        """Milliseconds from the command to the monitor's first line: the command line, and imports."""
-        first = next(entry for entry in self.up.events() if entry["event"] == "monitor-started")
-        return (int(first["monotonic_ns"]) - self.up.started_ns) / 1e6
-
-
-class GimliBare(Gimli):
-    """``gimli up`` with what the floor does not have switched off where that is possible."""
-
-    name = "gimli without log and preload"
-    table = "preload = false\nlog = 'inherit'"
-
-
-class Floor(Fleet):
-    """floor.py."""
-
-    name = "floor"
-
-    def launch(self) -> subprocess.Popen[bytes]:
-        """See Fleet."""
-        script = os.path.join(HERE, "floor.py")
-        python = os.path.realpath(sys.executable)
-        return start([python, "-I", "-S", script, str(self.count), *self.program], self.place)
-
-
-class Runit(Fleet):
-    """runsvdir, and a runsv per program."""
-
-    name = "runit"
-
-    def prepare(self) -> None:
-        """A directory per service."""
-        for number in range(self.count):
-            service = os.path.join(self.place, "services", f"idle-{number}")
-            os.makedirs(service)
-            script = os.path.join(service, "run")
-            with open(script, "w", encoding="utf-8") as file:
-                file.write(f"#!/bin/sh\nexec {shlex.join(self.program)}\n")
-            os.chmod(script, 0o755)
-
-    def launch(self) -> subprocess.Popen[bytes]:
-        """See Fleet."""
-        return start(["runsvdir", os.path.join(self.place, "services")], self.place)
-
-    def end(self) -> None:
-        """HUP: runsvdir ends every runsv, which ends its program."""
-        end(self.process, signal.SIGHUP)
+def _samples() -> defaultdict[str, list[float]]:
+    return defaultdict(list)
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """What was measured of one kind of fleet."""
+class Taken:
+    """What was measured, by the name of the fleet."""
 
-    starts_ms: list[float] = field(default_factory=list)
-    own_starts_ms: list[float] = field(default_factory=list)
-    restarts_ms: list[float] = field(default_factory=list)
-    resident_mb: list[float] = field(default_factory=list)
-    idle_percent: list[float] = field(default_factory=list)
+    starts_ms: dict[str, list[float]] = field(default_factory=_samples)
+    own_starts_ms: dict[str, list[float]] = field(default_factory=_samples)
+    restarts_ms: dict[str, list[float]] = field(default_factory=_samples)
+    resident_mb: dict[str, list[float]] = field(default_factory=_samples)
+    share_mb: dict[str, list[float]] = field(default_factory=_samples)
+    idle_percent: dict[str, list[float]] = field(default_factory=_samples)
 
 
 def _figures(bench: Workbench, count: int, effort: Effort) -> Iterator[Figure]:
-    kinds: list[type[Fleet]] = [Gimli, GimliBare, Floor, *([Runit] if shutil.which("runsvdir") else [])]
-    taken = {kind.name: Samples() for kind in kinds}
-    # A second kill of the same service would wait for its backoff: with one service, more rounds.
-    rounds = effort.runs(9) if count == 1 else 3
-    for _ in range(rounds):
-        _measure_round(bench, kinds, count, min(count, effort.runs(15)), taken)
-    ours = taken.pop(Gimli.name)
-
-    def each(of: Callable[[Samples], list[float]]) -> dict[str, list[float]]:
-        return {name: of(samples) for name, samples in taken.items()}
-
-    restarts, starts = each(lambda of: of.restarts_ms), each(lambda of: of.starts_ms)
-    ratios = {Floor.name: RATIO_MAX}
-    restart_ratios = {**ratios, Runit.name: 1.0}
-    yield from compared(
-        f"kill -9 to main of the next, N={count}", "ms", ours.restarts_ms, restarts, None, restart_ratios
-    )
+    kinds = [kind for kind in KINDS if not kind.package or peers.is_here(kind.package)]
+    absent = sorted({kind.package for kind in KINDS} - {kind.package for kind in kinds})
+    note = f"without {', '.join(absent)}, not installed here" if absent else ""
+    taken = _measured(bench, kinds, count, effort)
+    floor = {Floor.name: RATIO_MAX}
+    ahead = floor | {Runit.name: 1.0}
+    yield _figure(f"kill -9 to main, N={count}", "ms", taken.restarts_ms, ratios_max=ahead, note=note)
     # With one service the start is that of the command line, for which there is no budget.
-    yield from compared(
-        f"start of N={count}", "ms", ours.starts_ms, starts, None, ratios if count > 1 else None
-    )
-    yield Figure("  of that, until the monitor stands", "ms", tuple(ours.own_starts_ms))
-    resident, idle = each(lambda of: of.resident_mb), each(lambda of: of.idle_percent)
-    yield from compared(f"resident memory, N={count}", "MB", ours.resident_mb, resident, RSS_BUDGET_MB[count])
-    yield from compared(f"idle CPU, N={count}", "% of a core", ours.idle_percent, idle, 0)
+    yield _figure(f"start of N={count}", "ms", taken.starts_ms, ratios_max=floor if count > 1 else {})
+    yield _figure("  until the monitor stands", "ms", taken.own_starts_ms)
+    yield _figure(f"resident memory, N={count}", "MB", taken.resident_mb, RSS_BUDGET_MB[count])
+    yield _figure("  with shared pages divided", "MB", taken.share_mb)
+    yield _figure(f"idle CPU, N={count}", "%", taken.idle_percent, 0)
 
 
-def _measure_round(
-    bench: Workbench, kinds: list[type[Fleet]], count: int, kills: int, taken: dict[str, Samples]
-) -> None:
-    """All kinds of fleets at the same time, and their victims in turns."""
-    fleets = [kind(bench, count) for kind in kinds]
-    time.sleep(_SETTLE_S)
-    if not taken[Gimli.name].idle_percent:  # once is enough: it takes longest
-        time.sleep(_HEALTHY_S)
-        before = {fleet.name: fleet.cpu_ns() for fleet in fleets}
-        time.sleep(_IDLE_S)
+def _measured(bench: Workbench, kinds: Sequence[type[Fleet]], count: int, effort: Effort) -> Taken:
+    taken, dice = Taken(), random.Random(_SEED)
+    # A second kill of the same service would wait for its backoff: with one service, more rounds.
+    for number in range(effort.runs(15 if count == 1 else 5)):
+        fleets = [kind(bench, count) for kind in dice.sample(kinds, len(kinds))]
+        time.sleep(_SETTLE_S)
+        _measure_standing(fleets, taken)
+        if number == 0:  # once is enough: it takes longest
+            _measure_idle(fleets, taken)
+        for _ in range(min(count, effort.runs(9))):
+            _measure_restarts(dice.sample(fleets, len(fleets)), taken)
         for fleet in fleets:
-            used_ns = fleet.cpu_ns() - before[fleet.name]
-            taken[fleet.name].idle_percent.append(used_ns / 1e9 / _IDLE_S * 100)
+            fleet.end()
+        end_descendants()
+    return taken
+
+
+def _figure(
+    what: str,
+    unit: str,
+    samples: Mapping[str, Sequence[float]],
+    budget: float | None = None,
+    *,
+    ratios_max: Mapping[str, float] | None = None,
+    note: str = "",
+) -> Figure:
+    others = {kind.name: samples[kind.name] for kind in KINDS if kind.name in samples}
+    return Figure(what, unit, others.pop(Gimli.name), budget, others, ratios_max or {}, note)
+
+
+def _measure_standing(fleets: Sequence[Fleet], taken: Taken) -> None:
+    """How they started, and what they hold."""
     for fleet in fleets:
-        taken[fleet.name].starts_ms.append(fleet.start_ms)
-        taken[fleet.name].resident_mb.append(fleet.resident_mb())
+        taken.starts_ms[fleet.name].append(fleet.start_ms)
         if isinstance(fleet, Gimli):
-            taken[fleet.name].own_starts_ms.append(fleet.own_start_ms())
-    for _ in range(kills):
-        for fleet in fleets:
-            taken[fleet.name].restarts_ms.append(fleet.kill_one())
+            taken.own_starts_ms[fleet.name].append(fleet.own_start_ms())
+        pids = fleet.supervisors()
+        taken.resident_mb[fleet.name].append(sum(_kb(pid, "Rss:") for pid in pids) / 1024)
+        taken.share_mb[fleet.name].append(sum(_kb(pid, "Pss:") for pid in pids) / 1024)
+
+
+def _measure_idle(fleets: Sequence[Fleet], taken: Taken) -> None:
+    """What they use when nothing happens."""
+    time.sleep(_HEALTHY_S)
+    supervisors = {fleet.name: fleet.supervisors() for fleet in fleets}
+    before_ns = {name: sum(map(cpu_ns, pids)) for name, pids in supervisors.items()}
+    time.sleep(_IDLE_S)
+    for name, pids in supervisors.items():
+        used_ns = sum(map(cpu_ns, pids)) - before_ns[name]
+        taken.idle_percent[name].append(used_ns / 1e9 / _IDLE_S * 100)
+
+
+def _measure_restarts(fleets: Sequence[Fleet], taken: Taken) -> None:
+    """One after the other, each when nothing of the last one runs any more."""
     for fleet in fleets:
-        fleet.end()
-    end_descendants()
+        taken.restarts_ms[fleet.name].append(fleet.kill_one())
+        time.sleep(_QUIET_S)
+        fleet.rest()
 
 
-def _resident_kb(pid: int) -> int:
-    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
-
-
-def _cpu_ns(pid: int) -> int:
-    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
-        return int(file.read().split()[0])
+def _kb(pid: int, field: str) -> int:
+    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(field))

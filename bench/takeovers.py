@@ -134,7 +134,7 @@ def _takeovers(bench: Workbench, hups: int) -> Iterator[Figure]:
         if pids != {subject.witness_pid}:
             wrong.append(f"instances: {pids}")
     what = f"{hups} HUPs"
-    yield Figure(f"{what}: takeover", "ms", tuple(took_ms), TOOK_BUDGET_MS, note=f"{len(took_ms)} takeovers")
+    yield Figure(f"{what}: takeover", "ms", took_ms, TOOK_BUDGET_MS, note=f"{len(took_ms)} takeovers")
     yield Figure(f"{what}: TERM afterwards to the end", "ms", (term_ms,), TERM_BUDGET_MS)
     yield _faults(f"{what}: lines lost or doubled, copies, other harm", wrong)
 
@@ -174,7 +174,7 @@ def _kills(bench: Workbench, kills: int) -> Iterator[Figure]:
             wrong.append(f"exit status: {ended}")
         wrong += [str(entry) for entry in subject.events("internal-error")]
     what = f"{kills} kills of the monitor"
-    yield Figure(f"{what}: start to adopted", "ms", tuple(up_ms), note="with the command line's own start")
+    yield Figure(f"{what}: start to adopted", "ms", up_ms, note="with the command line's own start")
     yield Figure(f"{what}: TERM afterwards to the end", "ms", (term_ms,), TERM_BUDGET_MS)
     yield _faults(f"{what}: lines lost or doubled, copies, other harm", wrong)
 

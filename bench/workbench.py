@@ -7,8 +7,10 @@ so that a daemon which loses its parent stays ours to end.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import enum
+import json
 import os
 import shutil
 import signal
@@ -22,9 +24,9 @@ from gimli import journal
 from gimli.cli.library import compiler_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, NoReturn, Self
 
 T = TypeVar("T")
 
@@ -32,6 +34,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(HERE, "programs")
 GIMLI = os.path.join(os.path.dirname(sys.executable), "gimli")
 PATIENCE_S = 30.0
+_END_PATIENCE_S = 10.0
 _MEMORY_DIR = "/dev/shm"
 _LOOK_EVERY_S = 0.002
 _PR_SET_CHILD_SUBREAPER = 36
@@ -62,13 +65,22 @@ class Workbench:
 
     def __enter__(self) -> Self:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for signo in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signo, _leave)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # After a failure something may still run. Asked to end, gimli takes its cgroup and its trace with it.
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(Unmeasurable):
+            wait_for(lambda: not descendants(os.getpid()), "the end of everything", _END_PATIENCE_S)
         end_descendants()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in (self.directory, in_memory(self.directory)):
+            shutil.rmtree(directory, ignore_errors=True)
 
     def place(self, name: str) -> str:
         """A new directory; its path is short, for sockets are made in it."""
@@ -92,6 +104,18 @@ class Workbench:
         return program
 
 
+def _leave(signo: int, _: object) -> NoReturn:
+    """On the way out everything is ended; by default the signal would leave it all running."""
+    sys.exit(128 + signo)
+
+
+def in_memory(path: str) -> str:
+    """A directory of the workbench as it is called in memory, or itself where there is none to write to."""
+    if not os.access(_MEMORY_DIR, os.W_OK):
+        return path
+    return os.path.join(_MEMORY_DIR, os.path.relpath(path, tempfile.gettempdir()))
+
+
 class Up:
     """A ``gimli up`` in a place of its own.
 
@@ -107,15 +131,15 @@ class Up:
         file = os.path.join(place, "gimli.toml")
         with open(file, "w", encoding="utf-8") as config:
             config.writelines(f"[service.{name}]\n{lines}\n" for name, lines in services.items())
-        # In memory, where the runtime directory of a real system is.
-        memory = _MEMORY_DIR if os.access(_MEMORY_DIR, os.W_OK) else place
-        self._runtime_dir = tempfile.mkdtemp(prefix="gimli-bench-", dir=memory)
+        # In memory, where that of a real system is.
+        runtime_dir = os.path.join(in_memory(place), "run")
+        os.makedirs(runtime_dir, mode=0o700)
         self.started_ns = time.monotonic_ns()
         self.process = start(
             [GIMLI, "up", "-f", file],
             place,
             GIMLI_STATE_DIR=self.state_dir,
-            GIMLI_RUNTIME_DIR=self._runtime_dir,
+            GIMLI_RUNTIME_DIR=runtime_dir,
         )
 
     def __enter__(self) -> Self:
@@ -129,7 +153,6 @@ class Up:
     def end(self) -> None:
         """End the monitor, and so its services."""
         end(self.process)
-        shutil.rmtree(self._runtime_dir, ignore_errors=True)
 
     def events(self, service: str | None = None) -> Iterator[dict[str, Any]]:
         """The journal up to now, of one service or of all."""
@@ -157,6 +180,11 @@ class Up:
             )
 
         return wait_for(look, f"{' or '.join(names)} of {service}")
+
+
+def service_table(command: Sequence[str], *lines: str) -> str:
+    """A service's lines in gimli.toml; a list of text is the same in TOML and in JSON."""
+    return "\n".join((f"command = {json.dumps(command)}", *lines))
 
 
 def start(command: list[str], place: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -217,14 +245,18 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def cpu_ns(pid: int) -> int:
+    """CPU time that a process of one thread has used."""
+    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+        return int(file.read().split()[0])
+
+
 def end_descendants() -> None:
     """Kill all that we have started, and what that has started."""
     while pids := descendants(os.getpid()):
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         time.sleep(_LOOK_EVERY_S)
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:

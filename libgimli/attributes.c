@@ -1,33 +1,36 @@
-/* Between fork and exec: the process becomes who it shall be. */
+/* Between clone and exec: the process becomes who it shall be. */
 #define _GNU_SOURCE
-#include "attributes.h"
+#include "kernel_call.h"
+#include "spawn.h"
 
-#include <grp.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
-/* Groups first and the user last: who has given up root can give up nothing more. */
-static int become_user(const struct gimli_attributes *told)
+/* Groups first and the user last: who has given up root can give up nothing more. By the kernel's calls, which
+ * are about one thread: the C library's would be about all threads of the monitor. */
+static long become_user(const struct gimli_spawn *told)
 {
-    if (setgroups(told->groups_count, told->groups) < 0)
-        return -1;
-    if (setresgid(told->gid, told->gid, told->gid) < 0)
-        return -1;
-    return setresuid(told->uid, told->uid, told->uid);
+    long result = kernel_call(SYS_setgroups, (long)told->groups_count, (long)told->groups, 0, 0, 0);
+    if (result == 0)
+        result = kernel_call(SYS_setresgid, told->gid, told->gid, told->gid, 0, 0);
+    if (result == 0)
+        result = kernel_call(SYS_setresuid, told->uid, told->uid, told->uid, 0, 0);
+    return result;
 }
 
-const char *gimli_attributes_apply(const struct gimli_attributes *told)
+long gimli_apply_attributes(const struct gimli_spawn *told, const char **ret_what)
 {
     /* While still root, which may raise a limit. */
     for (size_t i = 0; i < told->limits_count; i++) {
         const struct gimli_limit *limit = &told->limits[i];
         const struct rlimit wanted = {limit->soft, limit->hard};
-        if (setrlimit(limit->resource, &wanted) < 0)
-            return limit->name;
+        long result = kernel_call(SYS_prlimit64, 0, limit->resource, (long)&wanted, 0, 0);
+        if (result < 0) {
+            *ret_what = limit->name;
+            return result;
+        }
     }
     if (told->umask >= 0)
-        umask((mode_t)told->umask);
-    if (told->user != NULL && become_user(told) < 0)
-        return told->user;
-    return NULL;
+        kernel_call(SYS_umask, told->umask, 0, 0, 0, 0);
+    *ret_what = told->user;
+    return told->has_user ? become_user(told) : 0;
 }

@@ -164,3 +164,9 @@ def test_a_file_that_is_gone_already_is_removed(tmp_path):
     assert not os.path.exists(path)
     with pytest.raises(IsADirectoryError):
         paths.unlink_if_there(str(tmp_path))
+
+
+@pytest.mark.parametrize(("path", "digits"), [("", "811c9dc5"), ("a", "e40c292c"), ("foobar", "bf9cf968")])
+def test_the_checksum_of_a_path_is_fnv_1a(path, digits):
+    """The test vectors of its authors: names in /sys are found again by it, whichever version made them."""
+    assert paths.checksum(path) == digits

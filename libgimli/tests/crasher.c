@@ -2,6 +2,7 @@
  *
  * Compiled with -DLINKED it uses libgimli; without, it knows nothing of it and gets it by LD_PRELOAD. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,16 +22,32 @@ static volatile struct gimli_heartbeat *hb;
 
 static void say(const char *text)
 {
-    if (write(STDOUT_FILENO, text, strlen(text)) < 0)
-        _exit(1);
+    while (write(STDOUT_FILENO, text, strlen(text)) < 0)
+        if (errno != EINTR)
+            _exit(1);
 }
 
 /* Wait for the monitor's word: a byte on standard input. */
 static void await_word(void)
 {
     char byte;
-    if (read(STDIN_FILENO, &byte, 1) < 0)
-        _exit(1);
+    while (read(STDIN_FILENO, &byte, 1) < 0)
+        if (errno != EINTR)
+            _exit(1);
+}
+
+static void on_tick(int signo)
+{
+    (void)signo;
+}
+
+/* From now on a signal comes every 50 us, and interrupts whatever can be interrupted. */
+static void storm(void)
+{
+    const struct sigaction tick = {.sa_handler = on_tick}; /* no SA_RESTART */
+    const struct itimerval often = {{0, 50}, {0, 50}};
+    sigaction(SIGALRM, &tick, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
 }
 
 __attribute__((noinline)) static void segv(void)
@@ -231,6 +249,8 @@ static const struct {
 
 int main(int argc, char *argv[])
 {
+    if (getenv("STORM") != NULL)
+        storm();
 #ifdef LINKED
     hb = gimli_heartbeat_attach();
     gimli_establish_signal_handlers();

@@ -54,6 +54,8 @@ class Gauge:
         monotonic_ns: the clock.
     """
 
+    __slots__ = ("_floor", "_look_at_ns", "_monotonic_ns", "_path", "_room")
+
     def __init__(
         self, path: str, floor: int | None = None, monotonic_ns: Callable[[], int] = clock.monotonic_ns
     ) -> None:

@@ -47,6 +47,7 @@ ENV_PAGE_FD = "GIMLI_HB_FD"
 ENV_MONITOR_PID = "GIMLI_MONITOR_PID"
 ENV_BELL = "GIMLI_BELL"
 ENV_SERVICE = "GIMLI_SERVICE"
+ENV_SERVICE_PID = "GIMLI_SERVICE_PID"
 
 _HEAD = struct.Struct("<iiQIIQ")
 _CRASH = struct.Struct("<iiQiiIIQQQI")
@@ -141,6 +142,16 @@ def _text(raw: bytes) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def _make_fresh_page() -> bytes:
+    page = bytearray(PAGE_SIZE)
+    struct.pack_into("<QII", page, OFFSET_MAGIC, MAGIC, VERSION, PAGE_SIZE)
+    struct.pack_into("<I", page, OFFSET_WAIT_MS, _CRASH_WAIT_MS)
+    return bytes(page)
+
+
+_FRESH_PAGE = _make_fresh_page()
+
+
 class PageFile:
     """The monitor's side of one service's page: a file that a new monitor can open again.
 
@@ -176,11 +187,8 @@ class PageFile:
         Raises:
             OSError: the disk is full. All its bytes are written here, so that a beat never finds it so.
         """
-        page = bytearray(PAGE_SIZE)
-        struct.pack_into("<QII", page, OFFSET_MAGIC, MAGIC, VERSION, PAGE_SIZE)
-        struct.pack_into("<I", page, OFFSET_WAIT_MS, _CRASH_WAIT_MS)
         os.ftruncate(self.fd, PAGE_SIZE)
-        os.pwrite(self.fd, page, 0)
+        os.pwrite(self.fd, _FRESH_PAGE, 0)
 
     def read(self) -> Page:
         """The page now."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA = 1
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _CAP_BYTES = 8_000_000
 _RESERVE_BYTES = 16_384
 _RESERVE_SHARE = 100
@@ -29,6 +30,7 @@ _RESERVE_SHARE = 100
 _BELOW_FLOOR_BYTES = 262_144
 """Written while less is free than should be: the reason, and what comes of it."""
 _RECENT_MAX = 200
+_REMEMBERED_BYTES = 65_536
 
 
 class Journal:
@@ -75,13 +77,25 @@ class Journal:
         self._recent.append(entry)
         if self.lost:
             entry = {**entry, "lost_before": self.lost}
-        if self._write(json.dumps(entry, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"):
+        if self._write(_encode(entry).encode(errors="backslashreplace") + b"\n"):
             self.lost = 0
         else:
             self.lost += 1
         for tell in tuple(self.subscribers):  # one may leave while it is told
             tell(entry)
         return entry
+
+    def remember(self) -> list[dict[str, Any]]:
+        """The end of what a monitor before this one has written: its last events are recent ones of ours."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _REMEMBERED_BYTES))
+                lines = file.read().split(b"\n")
+        except OSError:
+            return []
+        found = [entry for line in lines if (entry := parse_line(line)) and "service" in entry]
+        self._recent.extend(found)
+        return found
 
     def recent(self, service: str) -> list[dict[str, Any]]:
         """The last events of a service and of the monitor itself, oldest first."""

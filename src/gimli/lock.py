@@ -8,9 +8,54 @@ import time
 
 from gimli import process
 from gimli.errors import AlreadyRunning, StoreError
+from gimli.paths import unlink_if_there
 
 _TRIES = 200
 _TRY_S = 0.01
+
+
+class InstanceLock:
+    """The lock of an instance, held.
+
+    Args:
+        path: its file.
+        what: who holds it: ``a monitor for 'up'``.
+        fix: what to do when another one does.
+        fd: the descriptor, when an image before this one in the same process has taken it.
+
+    Raises:
+        AlreadyRunning: another one holds it.
+        StoreError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str, what: str, fix: str, fd: int | None = None) -> None:
+        self.path = path
+        self._what, self._fix = what, fix
+        self.lost_pid: int | None = None
+        """A holder that ended without taking the file away."""
+        if fd is None:
+            self.fd, self.lost_pid = hold_instance(path, what, fix)
+        else:
+            self.fd = fd
+
+    def is_in_place(self) -> bool:
+        """Its file has its name: nobody else can take it."""
+        return _is_still_at(self.fd, self.path)
+
+    def renew(self) -> None:
+        """Take it again, in the file that has the name now.
+
+        Raises:
+            AlreadyRunning, StoreError: as the constructor; all is as before.
+        """
+        made, _ = hold_instance(self.path, self._what, self._fix)
+        os.close(self.fd)
+        self.fd = made
+
+    def close(self) -> None:
+        """Take the file away, then let go of it."""
+        unlink_if_there(self.path)
+        os.close(self.fd)
 
 
 def hold_instance(path: str, what: str, fix: str) -> tuple[int, int | None]:

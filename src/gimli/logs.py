@@ -31,6 +31,11 @@ class OutputFile:
             the file's inode (0 for what is no regular file), and its size.
     """
 
+    __slots__ = (
+        "_about_to", "_cap_bytes", "_fd", "_inode", "_is_capped", "_keep", "_size", "_tail",
+        "dropped_bytes", "failure", "is_line_begun", "path",
+    )  # fmt: skip
+
     def __init__(
         self,
         path: str | None,
@@ -53,8 +58,11 @@ class OutputFile:
         self._size = 0
         self._inode = 0
         self._is_capped = False
-        if path is not None:
-            self._open(path)
+
+    def prepare(self) -> None:
+        """Open the file, or make it: whoever looks for it shall find it. Else the first write does."""
+        if self.path is not None and self._fd < 0:
+            self._open(self.path)
 
     def write(self, data: bytes, start: int = 0) -> int:
         """Append output, changing files at the end of a line when the cap is reached.
@@ -70,8 +78,7 @@ class OutputFile:
         self.remember(data if not start else data[start:])
         if self.path is None:
             return len(data)
-        if self._fd < 0:
-            self._open(self.path)  # what was in the way may be gone
+        self.prepare()  # also when it failed before: what was in the way may be gone
         self._measure()
         at = start
         while at < len(data):
@@ -106,6 +113,7 @@ class OutputFile:
 
     def cut_back(self, inode: int, size: int) -> None:
         """Undo the write that a kill has cut short, if this is still the file."""
+        self.prepare()
         if inode == self._inode:
             self._truncate(size)
             self._measure()

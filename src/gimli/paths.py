@@ -92,3 +92,11 @@ def unlink_if_there(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
+
+
+def checksum(path: str) -> str:
+    """Eight hexadecimal digits that stand for a path in a name, where it would be too long itself. FNV-1a."""
+    made = 0x811C9DC5
+    for byte in os.fsencode(path):
+        made = (made ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return f"{made:08x}"

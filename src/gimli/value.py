@@ -63,13 +63,15 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 def plain(item: Any) -> Any:
     """A value, and the values, enums and tuples in it, as JSON has them."""
-    if type(item) in _PLAIN:
+    kind = type(item)
+    if kind in _PLAIN:
         return item
-    if hasattr(type(item), "__match_args__"):
-        return {name: plain(part) for name, part in fields_of(item).items()}
-    if isinstance(item, (tuple, list)):
+    if kind is tuple or kind is list:
         return [plain(part) for part in item]
-    return item.value if hasattr(type(item), "__members__") else item  # enum is not imported everywhere
+    names = getattr(kind, "__match_args__", None)
+    if names is not None:
+        return {name: plain(getattr(item, name)) for name in names}
+    return item.value if hasattr(kind, "__members__") else item  # enum is not imported everywhere
 
 
 def _initializer(names: tuple[str, ...], defaults: dict[str, Any]) -> Callable[..., None]:

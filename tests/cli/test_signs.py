@@ -356,7 +356,7 @@ time.sleep(0.1); say('READY=1')"""
     assert gimli.call("stop", "app").returncode == 0
     links = [os.readlink(os.path.join(table, fd)) for fd in os.listdir(table)]
     assert not [link for link in links if "memfd" in link]
-    assert len(links) < 25
+    assert len(links) < 25 + 25, "with those that a start needs for a moment (libgimli/berths.c)"
 
 
 # Probes.

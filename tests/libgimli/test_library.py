@@ -427,6 +427,31 @@ def test_a_beat_makes_up_for_a_ring_that_a_full_bell_refused(monitor, program):
     assert monitor.count_rings() == 0
 
 
+@pytest.mark.parametrize("way", ["linked", "preloaded"])
+def test_a_crash_waits_also_where_signals_interrupt_everything(monitor, program, way):
+    """Every 50 us, without SA_RESTART: the program attaches, crashes, and is there until it is released."""
+    path, env = program(way)
+    crasher = monitor.run(path, "segv", env={**env, "STORM": "1"})
+    crash = monitor.wait_for_crash()
+    assert (crash.signo, crash.pid) == (signal.SIGSEGV, crasher.pid)
+    assert not select.select([crasher._pidfd], [], [], 0.2)[0], "it did not wait"
+    assert monitor.page.read().crash == crash
+    monitor.release()
+    assert crasher.status() == -signal.SIGSEGV
+
+
+def test_beats_arrive_also_where_signals_interrupt_everything(monitor, program):
+    path, env = program("linked")
+    healthy = monitor.run(path, "beat_by_beat", env={**env, "STORM": "1"})
+    assert monitor.wait_for_ring().state == heartbeat.STARTING
+    assert healthy.line() == "ready\n"
+    for beat in range(1, 200):
+        healthy.tell()
+        assert healthy.line() == "beat\n"
+        assert monitor.page.read().ticks == 1 + beat  # STARTING was one
+    assert monitor.wait_for_ring().state == heartbeat.RUNNING
+
+
 def test_nobody_waits_when_no_snapshot_is_wanted(monitor, program):
     monitor.page.die_at_once()
     path, env = program("linked")

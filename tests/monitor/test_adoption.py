@@ -31,6 +31,9 @@ RUNNING = Record("running", WHO, BOOT)
         (Record("damaged"), None, (WHO, OTHER), Refuse),
         (Record("missing"), None, (WHO, OTHER), Refuse),
         (Record("damaged"), None, (), Refuse),  # it may have overwritten its environment
+        (Record("damaged"), None, None, Refuse),  # nobody could look
+        (Record("missing"), None, None, Refuse),
+        (Record("down"), None, None, Start),
     ],
 )
 def test_the_verdict(record, living, marked, kind):
@@ -50,9 +53,9 @@ records = st.one_of(
 )
 
 
-@given(records, st.none() | processes, st.lists(processes, max_size=3))
+@given(records, st.none() | processes, st.none() | st.lists(processes, max_size=3))
 def test_what_lives_under_its_own_name_is_never_started_again(record, living, marked):
     verdict = judge(record, BOOT, living, marked, "/run/a.run")
     if isinstance(verdict, Start):
         assert record.process is None or record.boot_id != BOOT or living != record.process
-        assert record.process is not None or record.kind in {"down", "starting"} or not marked
+        assert record.process is not None or record.kind in {"down", "starting"} or marked == []

@@ -28,6 +28,13 @@ def test_a_child_writes_who_it_is(pid, start_ticks):
     assert parse_record(running(pid, start_ticks)) == Record("running", ProcessId(pid, start_ticks), BOOT)
 
 
+@given(st.integers(1, 2**22), st.integers(1, 2**64 - 1), st.integers(0, 2**22))
+def test_who_became_the_main_process_later_has_a_leader(pid, start_ticks, leader):
+    who = ProcessId(pid, start_ticks)
+    raw = records.format_running(who, BOOT, leader)
+    assert parse_record(raw) == Record("running", who, BOOT, leader)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_record_or_damage(raw):
     assert parse_record(raw).kind in {"running", "starting", "down", "damaged"}

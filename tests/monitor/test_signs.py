@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -12,10 +13,10 @@ import pytest
 from gimli import clock, heartbeat
 from gimli.loop import Loop
 from gimli.monitor import config, events
-from gimli.monitor.child import State
+from gimli.monitor.child import Child, State
 from gimli.monitor.descriptor_store import STORED_MAX, DescriptorStore
 from gimli.monitor.notify_socket import NotifySocket
-from gimli.monitor.signs import Signs, Subject
+from gimli.monitor.signs import Signs
 
 pytestmark = pytest.mark.real
 
@@ -23,7 +24,7 @@ FD = config.Signs(config.ReadyBy.FD, access=config.Access.ALL)
 
 
 class Held:
-    """A service's signs, and a record of what they do with it."""
+    """A service as its signs see it, and a record of what they do with it."""
 
     def __init__(self, directory: str, told: config.Signs) -> None:
         self.loop = Loop()
@@ -31,21 +32,34 @@ class Held:
         self.page.reset()
         self.events: list[events.Event] = []
         self.told: list[str] = []
-        service = config.Service("app", ("app",), config.Log(None), signs=told)
-        self.subject = Subject(
-            config=service,
-            page=self.page,
-            loop=self.loop,
-            notify_path="/notify",
-            state=lambda: State.STARTING,
-            handle=self.events.append,
-            look=lambda: None,
-            tell=lambda event, **_: self.told.append(event),
-            extend_stop=lambda _: None,
-            change_main=lambda pid, pidfd: pidfd,
-            settle=lambda: None,
-            start_command=lambda command: pytest.fail(f"{command} was started"),
-        )
+        self.config = config.Service("app", ("app",), config.Log(None), signs=told)
+        self.child = Child(self.config.policy, State.STARTING)
+        self.handle = self.events.append
+
+    def signs(self) -> Signs:
+        """Its signs."""
+        return Signs(self, self.page, self.loop, "/notify")
+
+    def look_at_page(self) -> None:
+        """Nothing is done with it."""
+
+    def tell(self, event: str, **_: object) -> None:
+        """To the journal."""
+        self.told.append(event)
+
+    def extend_stop(self, delay_s: float) -> None:
+        """It is not being stopped."""
+
+    def change_main(self, _pid: int, pidfd: int) -> int:
+        """As if it had been the main one before."""
+        return pidfd
+
+    def settle(self) -> None:
+        """It is executed."""
+
+    def start_command(self, command: tuple[str, ...]):
+        """Nothing is to be started."""
+        pytest.fail(f"{command} was started")
 
 
 @pytest.fixture
@@ -61,7 +75,7 @@ def open_fds() -> set[str]:
 def test_what_is_known_survives_a_takeover(hold):
     """Plain data, through JSON, and descriptors by their numbers; then the newline comes."""
     before = hold(FD)
-    signs = Signs(before.subject)
+    signs = before.signs()
     signs.store.keep([os.memfd_create("state")], "state", polled=True)
     given = signs.prepare()
     program_fd = os.dup(given.placed[0][0])
@@ -69,7 +83,8 @@ def test_what_is_known_survives_a_takeover(hold):
     packed = json.loads(json.dumps(signs.pack()))
 
     after = hold(FD)
-    again = Signs.unpack(after.subject, packed)
+    again = after.signs()
+    again.restore(packed)
     assert again.pack() == packed
     assert again.is_main(os.getpid())
     os.write(program_fd, b"\n")
@@ -82,7 +97,7 @@ def test_what_is_known_survives_a_takeover(hold):
 def test_a_program_that_beats_by_its_page_too_is_not_written_over(hold):
     """It has said STARTING itself, and will say RUNNING itself: a write of ours could come after that."""
     held = hold(FD)
-    signs = Signs(held.subject)
+    signs = held.signs()
     signs.prepare()
     signs.forked(os.getpid())
     held.page.set_state(heartbeat.STARTING, clock.monotonic_ns() + 1)
@@ -94,18 +109,19 @@ def test_a_program_that_beats_by_its_page_too_is_not_written_over(hold):
 
 def test_a_delay_survives_a_takeover(hold):
     told = config.Signs(config.ReadyBy.DELAY, ready_delay_s=0.01)
-    signs = Signs(hold(told).subject)
+    signs = hold(told).signs()
     signs.forked(1)
     signs.executed()
     after = hold(told)
-    Signs.unpack(after.subject, signs.pack())
+    after.signs().restore(signs.pack())
     while not after.events:
         after.loop.run_once()
     assert after.events == [events.BecameReady("delay")]
 
 
 def test_an_instance_that_was_found_needs_three_facts(hold):
-    signs = Signs.unpack(hold(FD).subject, {"leader": 7, "main": 8, "is_ready": True})
+    signs = hold(FD).signs()
+    signs.restore({"leader": 7, "main": 8, "is_ready": True})
     assert signs.is_main(8)
     assert signs.is_kin((7, 1))
     assert not signs.is_kin((9, 1))
@@ -113,13 +129,14 @@ def test_an_instance_that_was_found_needs_three_facts(hold):
 
 def test_a_service_that_is_down_has_no_kin(hold):
     """Else session 0, of processes that the kernel began, would be its own."""
-    assert not Signs(hold(FD).subject).is_kin((0, 0))
+    assert not hold(FD).signs().is_kin((0, 0))
 
 
 def test_nothing_is_left_open(hold):
+    gc.collect()  # what earlier tests left in cycles would be closed in the middle of this one
     held = hold(FD)
     fds = open_fds()
-    signs = Signs(held.subject)
+    signs = held.signs()
     signs.prepare()
     signs.forked(None)
     signs.prepare()

@@ -85,7 +85,7 @@ class Firewall:
                 self.carry_out(self.sync.events_lost(now_s))
             self.sync.put(self.intake.take(batch.messages), now_s)
         if self._dump and self.sync.wants_dump:
-            self.sync.put_dumped(self.intake.take(self._dump.drain()), now_s)
+            self.sync.put_dumped(self.intake.take_dumped(self._dump.drain()), now_s)
             if self._dump.done:
                 self._close_dump()
                 self.carry_out(self.sync.dump_done(now_s))

@@ -49,11 +49,15 @@ def ipv4_frame(mac: bytes, address: str, *, source_mac: bytes = b"\2\0\0\0\0\x99
     return ethernet(mac, source_mac, _IPV4, ipv4("192.0.2.10", address, 17, udp(4000, port)))
 
 
-def ipv6_frame(mac: bytes, address: str, *, source_mac: bytes = b"\2\0\0\0\0\x99") -> bytes:
+def ipv6(source: str, destination: str) -> bytes:
+    """A UDP datagram over IPv6."""
     payload = udp(4000, 9)
-    addresses = ip_address("2001:db8::10").packed + ip_address(address).packed
-    header = struct.pack(">IHBB", 0x60000000, len(payload), 17, 64) + addresses
-    return ethernet(mac, source_mac, _IPV6, header + payload)
+    addresses = ip_address(source).packed + ip_address(destination).packed
+    return struct.pack(">IHBB", 0x60000000, len(payload), 17, 64) + addresses + payload
+
+
+def ipv6_frame(mac: bytes, address: str, *, source_mac: bytes = b"\2\0\0\0\0\x99") -> bytes:
+    return ethernet(mac, source_mac, _IPV6, ipv6("2001:db8::10", address))
 
 
 def advertisement(source_mac: bytes, vhid: int, address: str = "192.0.2.2") -> bytes:
@@ -91,7 +95,7 @@ class Station:
 
     def ask(self, address: str, own: str, patience_s: float) -> set[str]:
         """The MACs that answer for an address, IPv4 or IPv6, until time is up."""
-        self.send(self._question(address, own))
+        self.send(self.question(address, own))
         deadline_s = time.monotonic() + patience_s
         answered = set()
         while frame := self.hear(deadline_s - time.monotonic()):
@@ -101,10 +105,10 @@ class Station:
 
     def ask_all(self, address: str, own: str, patience_s: float, quiet_s: float) -> set[str]:
         """The MACs that answer: the first one within ``patience_s``, the others soon after it."""
-        self.send(self._question(address, own))
+        self.send(self.question(address, own))
         answered: set[str] = set()
         deadline_s = time.monotonic() + patience_s
-        while frame := self.hear(max(0.0001, deadline_s - time.monotonic())):
+        while frame := self.hear(deadline_s - time.monotonic()):
             if mac := _answer(frame, address):
                 if not answered:
                     deadline_s = time.monotonic() + quiet_s
@@ -113,14 +117,15 @@ class Station:
 
     def answers(self, address: str, own: str, patience_s: float) -> str | None:
         """The first MAC that answers."""
-        self.send(self._question(address, own))
+        self.send(self.question(address, own))
         deadline_s = time.monotonic() + patience_s
         while frame := self.hear(deadline_s - time.monotonic()):
             if mac := _answer(frame, address):
                 return mac
         return None
 
-    def _question(self, address: str, own: str) -> bytes:
+    def question(self, address: str, own: str) -> bytes:
+        """Who has the address? As a kernel asks, in its own name."""
         wanted, mine = ip_address(address).packed, ip_address(own).packed
         if len(wanted) == 4:
             arp = struct.pack(">HHBBH", 1, _IPV4, 6, 4, 1) + self.mac + mine + bytes(6) + wanted

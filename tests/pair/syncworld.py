@@ -215,7 +215,7 @@ class Node:
                 self._dumped_ahead.append(self.kernel.entry(key))
         finished = not self._dump and not self._dumped_ahead
         del self._dump[:3]
-        self.sync.put_dumped(self.intake.take(ready), now_s)
+        self.sync.put_dumped(self.intake.take_dumped(ready), now_s)
         if finished:
             self._dump = None
             self.carry_out(self.sync.dump_done(now_s))

@@ -151,6 +151,15 @@ def test_an_interface_without_an_address_of_its_own(lan, prepare, node, place):
     assert "2001:db8::/64" not in node.run("ip", "-6", "route")
 
 
+@PLACES
+def test_the_way_to_the_lan_stays_the_interfaces(prepare, node, place):
+    """A second route to the same prefix would be the first one after the interface's next fall."""
+    prepare(place).take()
+    for family, prefix in (("-4", "192.0.2.0/24"), ("-6", "2001:db8::/64")):
+        routes = json.loads(node.run("ip", family, "-json", "route", "show", prefix))
+        assert [route["dev"] for route in routes] == ["lan0"]
+
+
 def test_the_nodes_own_address_survives_the_virtual_one(prepare, node):
     """Added second in the same prefix it is secondary, and the kernel would delete it with the first."""
     node.run("ip", "addr", "flush", "dev", "lan0", "scope", "global")

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from gimli.lab.namespaces import Network
-from gimli.pair import conntrack, ctmessage
+from gimli.pair import conntrack, ctmessage, netlink
 from gimli.pair.ctfilter import Filter
 from gimli.pair.ctintake import Intake
 from gimli.pair.syncactions import Mode
-from tests.pair.connections import BEGUN, ESTABLISHED, SCTP, Connection, End
+from tests.pair.connections import ASSURED, BEGUN, CONFIRMED, ESTABLISHED, EXPECTED, SCTP, Connection, End
 from tests.pair.firewalls import Firewall, inside, join, run_until
 
 pytestmark = pytest.mark.real
@@ -151,6 +151,34 @@ def test_what_the_kernel_refuses_is_tried_again_and_counted(network):
     writer.close()
 
 
+def test_a_related_connection_comes_in_with_its_master_or_without(network):
+    """An FTP transfer belongs to its control connection; an update cannot name that, and makes it anew."""
+    host = network.host("a")
+    host.run("nft", "-f", "-", text=TRACKING)
+    with inside(host):
+        conntrack.enable_events()
+        writer = conntrack.Writer()
+    control = Connection(destination=End("192.0.2.10", 21), state=ESTABLISHED, status=CONFIRMED | ASSURED)
+    master = netlink.attribute(0x8000 | ctmessage.TUPLE_MASTER, control.tuple(1)[4:])
+    transfer = Connection(source=End("10.0.0.1", 2000), status=CONFIRMED | EXPECTED, extra=master)
+    message = ctmessage.canonical(transfer.message(BEGUN))[1]
+    for before in ([], [ctmessage.canonical(control.message(BEGUN))[1]]):
+        writer.write([*before, message, ctmessage.as_change(message, ctmessage.Change.UPDATED)])
+        assert writer.failed == {}
+        assert is_expected(host, ctmessage.key_of(message)) == bool(before)
+    writer.close()
+
+
+def is_expected(host, key):
+    with inside(host):
+        dump = conntrack.Dump()
+    status = {
+        parts[ctmessage.TUPLE_ORIG]: parts[ctmessage.STATUS] for parts in map(ctmessage.parts, dump.drain())
+    }
+    dump.close()
+    return bool(status[key][-1] & EXPECTED)
+
+
 def test_sctp_comes_in(network):
     """The kernel tracks it even without an SCTP of its own."""
     host = network.host("a")
@@ -174,7 +202,7 @@ def test_lost_events_are_told(network):
     many = (Connection().but(source=End("10.0.0.1", 1 + number)) for number in range(2000))
     writer.write([ctmessage.canonical(one.message(BEGUN))[1] for one in many])
     batch = events.drain()
-    assert batch == conntrack.Batch([], lost=True)
+    assert batch == conntrack.Batch([], lost=True, may_be_more=False)
     writer.write([ctmessage.canonical(Connection().message(BEGUN))[1]])
     assert len(Intake(Filter()).take(events.drain().messages)) == 1
     events.close()

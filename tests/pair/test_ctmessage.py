@@ -88,6 +88,26 @@ def test_a_synproxy_extension_that_says_nothing_is_left_out():
     assert ctmessage.SYNPROXY in canonical_parts(TCP4.but(extra=synproxy(9)))
 
 
+def test_a_dump_and_an_event_tell_the_same():
+    """A dump names a mark of 0, an event does not. A resynchronisation must not rewrite every connection."""
+    for connection in (TCP4, TCP4.but(source=End("2001:db8::1", 5), destination=End("2001:db8::2", 7))):
+        begun, dumped = (ctmessage.canonical(connection.message(kind))[1] for kind in (BEGUN, DUMPED))
+        assert ctmessage.parts(begun) == ctmessage.parts(dumped)
+        later = ctmessage.canonical(connection.but(timeout_s=77).message(DUMPED))[1]
+        assert ctmessage.is_same(begun, later)
+        for other in (
+            connection.but(mark=5),
+            connection.but(state=3),
+            connection.but(status=CONFIRMED | ASSURED),
+        ):
+            assert not ctmessage.is_same(begun, ctmessage.canonical(other.message(DUMPED))[1])
+
+
+def test_an_update_may_take_a_mark_away():
+    update = ctmessage.canonical(TCP4.but(extra=number(8, 0)).message(UPDATED))[1]
+    assert ctmessage.MARK in ctmessage.parts(update)
+
+
 def test_the_same_tuples_in_two_zones_are_two_connections():
     keys = {ctmessage.canonical(TCP4.but(zone=zone).message(BEGUN))[0] for zone in (0, 1, 2)}
     assert len(keys) == 3

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+from ipaddress import ip_address
+
 import pytest
 
 from gimli.pair import nft
+from gimli.pair.announce import Form, gratuitous_arp, neighbour_advertisement
 from gimli.pair.guard import lease_of, ruleset
 from gimli.pair.lease import Leases
 from gimli.pair.readback import counts
+from gimli.pair.wire import Sender
 from tests.conftest import PATIENCE_S
 from tests.pair.conftest import eventually
-from tests.pair.frames import BROADCAST, Station, ipv4_frame, ipv6_frame, mac_bytes
-from tests.pair.wanted import GUARD
+from tests.pair.frames import (
+    BROADCAST,
+    Station,
+    advertisement,
+    ethernet,
+    ipv4,
+    ipv4_frame,
+    ipv6,
+    ipv6_frame,
+    mac_bytes,
+    udp,
+)
+from tests.pair.wanted import GUARD, VIRTUAL_MAC
 from tests.pair.wire import inside
 
 pytestmark = pytest.mark.real
@@ -168,3 +184,99 @@ def test_each_guarded_interface_is_lifted_and_guarded_by_the_leading_vhid(lan, l
     behind.send(frame)
     eventually(lambda: seen(lan) == 1)
     assert dropped(lan, "dropped_group_dmz0") == 1
+
+
+# ---- what is a vhid's
+
+CLIENT_MAC = mac_bytes("02:00:00:00:00:10")
+
+
+def lan0_mac(lan) -> bytes:
+    with inside(lan.node):
+        own = Station("lan0")
+        own.close()
+    return own.mac
+
+
+def inward(lan, client) -> dict[str, bytes]:
+    own = lan0_mac(lan)
+    return {
+        "ARP": client.question("192.0.2.1", "192.0.2.10"),
+        "ARP for the other address": client.question("192.0.2.7", "192.0.2.10"),
+        "a neighbour solicitation": client.question("2001:db8::1", "2001:db8::10"),
+        "a frame to the virtual MAC": ethernet(mac_bytes(VIRTUAL_MAC), client.mac, 0x88B5, bytes(46)),
+        "IPv4 to the interface's MAC": ipv4_frame(own, "192.0.2.1"),
+        "IPv6 to the interface's MAC": ipv6_frame(own, "2001:db8::1"),
+    }
+
+
+def outward() -> dict[str, bytes]:
+    own, virtual = mac_bytes("02:00:00:00:00:01"), mac_bytes(VIRTUAL_MAC)
+    return {
+        "an advertisement": advertisement(own, 1),
+        "a frame from the virtual MAC": ethernet(BROADCAST, virtual, 0x88B5, bytes(46)),
+        "an announcement": gratuitous_arp(ip_address("192.0.2.7"), own, Form.REQUEST),
+        "an IPv6 announcement": neighbour_advertisement(ip_address("2001:db8::1"), virtual, router=False),
+        "IPv4 from the address": ethernet(
+            CLIENT_MAC, own, 0x0800, ipv4("192.0.2.1", "192.0.2.10", 17, udp(9, 9))
+        ),
+        "IPv6 from the address": ethernet(CLIENT_MAC, own, 0x86DD, ipv6("2001:db8::1", "2001:db8::10")),
+    }
+
+
+def test_every_kind_of_frame_for_the_vhid_is_dropped_on_its_way_in(lan, leases, client):
+    """Each by a rule of its own: where the kernel has no egress hook nothing else keeps it from answering."""
+    frames = inward(lan, client)
+    for number, frame in enumerate(frames.values(), 1):
+        client.send(frame)
+        eventually(lambda number=number: dropped(lan, "dropped_in_1") == number)
+    leases.acquire([lease_of(GUARD, 1)], 60)
+    for frame in frames.values():
+        client.send(frame)
+    leases.release([lease_of(GUARD, 1)])
+    client.send(BARRIER)
+    eventually(lambda: dropped(lan, "dropped_in_1") > len(frames))
+    assert dropped(lan, "dropped_in_1") == len(frames) + 1
+
+
+def test_the_hosts_own_questions_pass(lan, leases, client):
+    """Even one to the virtual address's solicited-node group, which is others' as well."""
+    for frame in (
+        client.question("192.0.2.2", "192.0.2.10"),
+        client.question("2001:db8::2", "2001:db8::10"),
+        client.question("2001:db8:9::1", "2001:db8::10"),
+        ipv4_frame(lan0_mac(lan), "192.0.2.2"),
+        advertisement(mac_bytes(VIRTUAL_MAC), 1, "192.0.2.3"),
+    ):
+        client.send(frame)
+    client.send(BARRIER)
+    eventually(lambda: dropped(lan, "dropped_in_1") > 0)
+    assert dropped(lan, "dropped_in_1") == 1
+
+
+def test_every_kind_of_frame_of_the_vhid_is_dropped_on_its_way_out(lan, leases):
+    with inside(lan.node):
+        sender = Sender("lan0")
+    for number, frame in enumerate(outward().values(), 1):
+        refused = sender.send(frame)
+        assert refused is not None
+        assert refused.errno == errno.ENOBUFS
+        assert dropped(lan, "dropped_out_1") == number
+    leases.acquire([lease_of(GUARD, 1)], 60)
+    for frame in outward().values():
+        assert sender.send(frame) is None
+    sender.close()
+
+
+def test_the_hosts_own_frames_leave(lan, leases):
+    own = mac_bytes("02:00:00:00:00:01")
+    with inside(lan.node):
+        sender = Sender("lan0")
+    for frame in (
+        advertisement(own, 9),
+        gratuitous_arp(ip_address("192.0.2.2"), own, Form.REQUEST),
+        ethernet(CLIENT_MAC, own, 0x0800, ipv4("192.0.2.2", "192.0.2.1", 17, udp(9, 9))),
+        ethernet(CLIENT_MAC, own, 0x86DD, ipv6("2001:db8::2", "2001:db8::1")),
+    ):
+        assert sender.send(frame) is None
+    sender.close()

@@ -152,8 +152,11 @@ class Events:
         if self._is_lost:
             self._is_lost = False
             self._queue.clear()
-            return Batch([], lost=True)
-        return Batch([self._queue.popleft() for _ in range(min(at_most, len(self._queue)))], lost=False)
+            return Batch([], lost=True, may_be_more=False)
+        count = min(at_most, len(self._queue))
+        return Batch(
+            [self._queue.popleft() for _ in range(count)], lost=False, may_be_more=count == at_most
+        )
 
     def close(self) -> None:
         """Hear no more."""

@@ -8,6 +8,7 @@ from gimli.pair.node import Node, rising
 from gimli.pair.replication import Replication
 from gimli.pair.runtime import Runtime
 from gimli.pair.track import Finding
+from gimli.pair.vhid import Role
 from pairsim.kernel import Ends, Hooks, Host, Journal
 from pairsim.machine import LAN, SYNC
 from pairsim.process import Inbox, Process
@@ -63,7 +64,7 @@ class Daemon(Process):
             self.host,  # type: ignore[arg-type]
             Journal(self),  # type: ignore[arg-type]
             Hooks(self),  # type: ignore[arg-type]
-            self._remember,
+            self,  # type: ignore[arg-type]
         )
         self.is_ending = False
         self._ends = Ends(self, links[SYNC], f"198.51.100.{3 - machine.number}", settings.events_size)
@@ -74,7 +75,7 @@ class Daemon(Process):
         self.call("remove leftovers")
         for vhid in tuple(machine.addresses):
             machine.give_address(vhid, present=False)
-        self.host.open(self.loop, runtime.heard, runtime.links_changed, runtime.guard_altered)
+        self.host.open(self.loop, runtime.heard, runtime.links_changed, runtime.guard_changed)
         if self.sync and self.pair.sync:
             runtime.replication = Replication(
                 self.pair.sync,
@@ -89,7 +90,7 @@ class Daemon(Process):
             self.sync.watch(runtime.replication)
         self.loop.watch(self.epoll.open(self.found), self._found)
         self.find(service_is_up=machine.is_service_up)
-        runtime.begin()
+        runtime.begin(is_heir=machine.was_master)
 
     def find(self, *, service_is_up: bool) -> None:
         """The tracker has looked."""
@@ -115,6 +116,12 @@ class Daemon(Process):
     def _found(self, _: int) -> None:
         self.runtime.found(self.found.take())
 
-    def _remember(self, epoch: int) -> None:
-        self.call("save the epoch")
+    def remember_epoch(self, epoch: int) -> None:
+        """As ``gimli.pair.runtime.Memory``."""
+        self.call("remember the epoch")
         self.machine.epoch = epoch
+
+    def remember_role(self, role: Role) -> None:
+        """As ``gimli.pair.runtime.Memory``."""
+        self.call("remember the role")
+        self.machine.was_master = role is Role.MASTER

@@ -17,6 +17,7 @@ from gimli.pair.nft import GuardRefused
 from gimli.pair.presence import Presence
 from gimli.pair.tenure import Tenure
 from gimli.pair.track import Finding
+from gimli.pair.warden import Look
 from pairsim.conntrack import Events, Netlink
 from pairsim.machine import LAN, SYNC
 from pairsim.process import Inbox
@@ -181,7 +182,7 @@ class Host:
         loop: Loop,
         heard: Callable[[str, bytes], None],
         links_changed: Callable[[list[LinkEvent]], None],
-        guard_altered: Callable[[], None],
+        guard_changed: Callable[[list[Look]], None],
     ) -> None:
         """Set up the guard, then everything that listens."""
         process = self._process
@@ -210,7 +211,7 @@ class Host:
 
         def guard_told(_: int) -> None:
             process.fence_events.take()
-            guard_altered()
+            guard_changed([self._mend_guard()])
 
         def links_told(_: int) -> None:
             process.link_events.take()
@@ -233,10 +234,14 @@ class Host:
             for name in self._pair.track.interfaces
         ]
 
-    def poll_links(self) -> list[LinkEvent]:
-        """How they are now."""
-        self._process.call("poll links")
-        return self._hear()
+    def ask_for_carriers(self) -> None:
+        """Here links tell at once."""
+        self._process.call("ask for carriers")
+
+    def look_at_guard(self) -> None:
+        """Have the rules looked at, and mended, aside."""
+        self._process.call("look at the guard")
+        self._process.fence_events.put("look")
 
     def _hear(self) -> list[LinkEvent]:
         """As ``gimli.pair.linkwatch.LinkWatch``: what has changed since the last time."""
@@ -251,15 +256,15 @@ class Host:
         """Those that do not move."""
         return frozenset(source.packed for source in self._sources)
 
-    def mend_guard(self) -> tuple[str, ...]:
-        """What is different and cannot be mended."""
+    def _mend_guard(self) -> Look:
+        """As ``gimli.pair.warden.look_and_mend``."""
         self._process.call("mend the guard")
-        if self._machine.is_guard_whole:
-            return ()
         if self._weather.fails(self._weather.guard):
-            return ("nft hangs",)
+            return Look((), ("nft hangs",))
+        if self._machine.is_guard_whole:
+            return Look()
         self._machine.build_fence(self._fence, fresh=False)
-        return ()
+        return Look(("it was altered",))
 
     def close(self) -> list[str]:
         """Leave nothing behind but the guard."""

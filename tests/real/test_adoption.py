@@ -18,7 +18,7 @@ import pytest
 from gimli import journal, process
 from gimli.monitor.records import RECORD_BYTES, format_record
 from tests.chaos import witness
-from tests.conftest import PATIENCE_S, Running
+from tests.conftest import COMMAND, PATIENCE_S, WITHOUT_CGROUPS, Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,9 +175,12 @@ def test_what_cannot_be_found_is_not_doubled_and_the_way_out_is_said(gimli):
     assert gimli.service("web")["pid"] != left.pid
 
 
-def test_a_reused_pid_is_somebody_else(left):
+@pytest.mark.parametrize("leads", [False, True], ids=["follows", "leads a session"])
+def test_a_reused_pid_is_somebody_else(left, leads):
+    """Nor are those in a session of that number what the service has left behind."""
     left.kill_service()
-    stranger = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
+    program = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    stranger = subprocess.Popen(program, start_new_session=leads)
     with open(BOOT_ID, encoding="ascii") as file:
         boot_id = file.read().strip()
     named = process.identify(stranger.pid)
@@ -254,6 +257,33 @@ def test_the_heartbeat_survives_the_runtime_directory(gimli):
     running.wait_for("heartbeat", state="running")
     assert gimli.service("web")["beat_age_s"] is not None
     os.close(left.pidfd)
+
+
+def test_a_report_that_a_killed_monitor_has_not_begun_is_made_by_the_next(left):
+    """A program that is killed is started again first; its report is begun 20 ms later."""
+    died = {"pid": 4711, "status": "SIGKILL", "code": None, "signo": 9, "unreported": True}
+    sender = {"pid": 4712, "uid": 0, "comm": "sh", "cmdline": ["sh"], "parent": None}
+    path = os.path.join(left.gimli.state_dir, "journal", "up.jsonl")
+    with open(path, "a", encoding="utf-8") as file:
+        for service in ("web", "gone"):
+            entry = {"time": "2026-01-01T00:00:00+00:00", "service": service, "event": "exited"}
+            stamp = {"schema": journal.SCHEMA, "monotonic_ns": time.monotonic_ns()}
+            file.write(json.dumps(stamp | entry | died | {"sender": sender}) + "\n")
+    running = left.up_again()
+    asked = running.wait_for("snapshot", service="web", pid=0)
+    missing = running.wait_for("snapshot-failed", service="gone")
+    assert missing["what"] == "the death of pid 4711 by SIGKILL"
+    running.wait_for("report", report=asked["report"])
+    shown = json.loads(left.gimli.call("show", asked["report"], "--json").stdout)
+    assert (shown["pid"], shown["signal"]["number"]) == (4711, 9)
+    assert shown["signal"]["sender"] == sender
+    assert "exited" in [entry["event"] for entry in shown["journal"]]
+    left.kill_monitor()
+    again = left.up_again()
+    again.wait_for("adopted")
+    again.send(signal.SIGTERM)
+    again.wait_for_end()
+    assert not [entry for entry in again.events("snapshot") if entry["pid"] == 0], "once is enough"
 
 
 def test_a_service_that_ended_while_no_monitor_ran_is_told_and_started_again(left):
@@ -360,3 +390,33 @@ def test_another_users_process_with_a_services_environment_is_not_it(gimli):
     assert running.wait_for("started")["pid"] != forged.pid
     assert running.events("adopted") == []
     assert forged.poll() is None
+
+
+NEIGHBOUR = """
+import signal, subprocess, sys
+for _ in range(2):
+    subprocess.run(sys.argv[1:])  # the second monitor adopts what the first has left
+print("the shell goes on", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")
+def test_a_program_without_a_session_of_its_own_takes_no_neighbour_with_it(gimli):
+    """``setsid = 0`` of the original: it is in the session of the shell, with everything else there."""
+    options = ("monitor", "--detach=0", "--setsid=0", "--name=app", "--run-once=1", "sleep", "1h")
+    shell = subprocess.Popen(
+        [*WITHOUT_CGROUPS, sys.executable, "-c", NEIGHBOUR, *COMMAND, *options],
+        cwd=gimli.directory, env=gimli.environment, start_new_session=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    gimli._processes.append(shell)
+    path = os.path.join(gimli.state_dir, "journal", "run.app.jsonl")
+
+    def told(event: str) -> list[dict[str, Any]]:
+        return [entry for entry in journal.read(path) if entry["event"] == event]
+
+    until(lambda: told("started"), "it does not start")
+    os.kill(told("monitor-started")[0]["pid"], signal.SIGKILL)
+    until(lambda: told("adopted"), "it is not adopted")
+    os.kill(told("adopted")[0]["pid"], signal.SIGTERM)
+    assert gimli.read_line(shell) == "the shell goes on\n"
+    assert shell.wait(PATIENCE_S) == 0

@@ -10,19 +10,9 @@ import sys
 import pytest
 
 from gimli import process
-from tests.conftest import COMMAND, PATIENCE_S
+from tests.conftest import COMMAND, PATIENCE_S, WITHOUT_CGROUPS
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-
-# Each mount is made private first: what is unmounted here must stay mounted outside, and in a chroot there is
-# no root mount to do it for all.
-_UNMOUNT = """
-cut -d" " -f5 /proc/self/mountinfo | while read m; do mount --make-private "$m"; done
-umount -a -t cgroup2
-exec "$@"
-"""
-WITHOUT_CGROUPS = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _UNMOUNT, "sh")
-"""As on a machine, or in a container, where no control group can be made."""
 
 FORKS = """
 import os, signal, sys, time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter
@@ -35,7 +36,7 @@ def main() -> int:
             if not told.keep_going:
                 print(failure)
                 return 1
-            what = str(failure).partition("\n\nthe last")[0][-150:]
+            what = re.sub(r"\d+", "N", str(failure).partition("\n\nthe last")[0][-150:])
             failures[what] += 1
             example.setdefault(what, seed)
         counts.update(scenario.world.events)

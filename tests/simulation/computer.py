@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gimli.signals import Received
 from gimli.value import plain
 from simulation.files import File, PageBytes, Pipe
+from simulation.processes import INIT, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from simulation.processes import Process
     from simulation.world import World
 
-_PIDS = (100, 160)
+_PIDS = (100, 180)
 """So few that pids are reused all the time."""
 _BELL_MAX = 10
 SIGCHLD = 17
@@ -54,8 +55,12 @@ class Computer:
         self.told: Any = None
         """The configuration as it stands in the file."""
         self.lock_holder: MonitorProcess | None = None
+        self.lost_pid: int | None = None
+        """Of the last monitor that held the lock and did not take it away."""
         self.monitor_since_ns = 0
         self.on_hang: Callable[[Any], None] = lambda _: None
+        self.on_spawn: Callable[[Any], None] = lambda _: None
+        self.has_cgroups = world.likely(0.5)
         self.mains: Counter[str] = Counter()
         """Living main processes, by service."""
         self.doomed: set[str] = set()
@@ -67,11 +72,17 @@ class Computer:
         self.freed_pid = _PIDS[1] + 1
         self._pid = _PIDS[0]
         self._ticks = 0
+        self.terminal = Terminal(self).pid
 
     @property
     def boot_id(self) -> str:
         """Of the running kernel."""
         return f"b007-{self.boot}"
+
+    @property
+    def is_crowded(self) -> bool:
+        """No fork succeeds: what is left of the pids is for the monitor's."""
+        return len(self.processes) > (_PIDS[1] - _PIDS[0]) // 2
 
     def ticks(self) -> int:
         """Hundredths of a second since boot; no two processes have the same here."""
@@ -80,13 +91,35 @@ class Computer:
 
     def new_pid(self) -> int:
         """The next that is free; or, to try who trusts a pid, the one that was freed last."""
+        # The kernel gives no number away under which a session or a group is known.
         taken = self.processes.keys() | {self.monitor.pid if self.monitor else 0}
+        for process in self.processes.values():
+            taken |= {process.session, process.group}
         if self.freed_pid not in taken and self.world.likely(0.3):
             return self.freed_pid
         while True:
             self._pid = self._pid + 1 if self._pid < _PIDS[1] else _PIDS[0]
             if self._pid not in taken:
                 return self._pid
+
+    def reaper_of(self, process: Process) -> int:
+        """Whose the children of a process become: the monitor's, below which it is, or init's."""
+        parent = process.parent
+        while parent != INIT and not (self.monitor and parent == self.monitor.pid):
+            above = self.processes.get(parent)
+            parent = above.parent if above else INIT
+        return parent
+
+    def leave_children(self, ended: Process) -> None:
+        """A process has ended: its children are given to another."""
+        reaper = self.reaper_of(ended)
+        for process in tuple(self.processes.values()):
+            if process.parent == ended.pid and process is not ended:
+                process.parent = reaper
+                if reaper == INIT:
+                    process.orphaned()
+                elif process.is_zombie:
+                    self.child_changed(process)
 
     def child_changed(self, process: Process) -> None:
         """A process has ended or stopped: the kernel tells its parent."""
@@ -183,6 +216,7 @@ class MonitorProcess:
             self.computer.monitor = None
         if self.computer.lock_holder is self:
             self.computer.lock_holder = None
+            self.computer.lost_pid = self.pid
         for fd in tuple(self.fds):
             self.fds.pop(fd).closed()
         for process in tuple(self.computer.processes.values()):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gimli import heartbeat
 from gimli.monitor import verify
+from gimli.monitor.helper import Messages
 from gimli.process import ExitStatus
 from simulation.files import PidFd, Pipe
 from simulation.processes import KILL, Process
@@ -28,6 +29,7 @@ class HelperProcess(Process):
         super().__init__(computer, parent, "helper: " + " ".join(command[:2]))
         self.out = Pipe(computer.hot)
         self.complaint = ""
+        self._unsaid = b""
         self._target: Any = None
         self._request = request
         work: dict[str, Callable[[], None]] = {
@@ -52,9 +54,24 @@ class HelperProcess(Process):
         self.signalled(KILL)
 
     def _say(self, **message: Any) -> None:
-        self.out.put(message)
+        """In two pieces, now and then, of which the second comes later, or never."""
+        line = json.dumps(message).encode() + b"\n"
+        if self._unsaid:
+            self._unsaid += line
+            return
+        cut = self.world.chance.randrange(len(line)) if self.world.likely(0.2) else len(line)
+        self.out.put(line[:cut])
+        self._unsaid = line[cut:]
+        if self._unsaid:
+            self.world.after(self.world.between(0, 0.01), "helper", self._say_the_rest)
+
+    def _say_the_rest(self) -> None:
+        if self.is_alive and self._unsaid:
+            self.out.put(self._unsaid)
+            self._unsaid = b""
 
     def _exit(self, code: int = 0) -> None:
+        self._say_the_rest()
         self.end(ExitStatus(code=code))
 
     def ended(self) -> None:
@@ -131,6 +148,7 @@ class VirtualHelper:
         self._on_message = on_message
         self._on_end = on_end
         self._timed_out = False
+        self._messages = Messages()
         self.pid = self._pidfd = self._out_fd = -1
 
     def start(self, command: tuple[str, ...], request: bytes, timeout_s: float) -> VirtualHelper:
@@ -150,6 +168,7 @@ class VirtualHelper:
             "pid": self.pid,
             "pidfd": self._pidfd,
             "out_fd": self._out_fd,
+            "received": self._messages.begun.decode("latin-1"),
             "timed_out": self._timed_out,
             "deadline_ns": self._deadline.at_ns,
         }
@@ -162,6 +181,7 @@ class VirtualHelper:
         """Go on."""
         self.pid, self._pidfd, self._out_fd = packed["pid"], packed["pidfd"], packed["out_fd"]
         self._timed_out = packed["timed_out"]
+        self._messages = Messages(packed["received"].encode("latin-1"))
         self._watch(packed["deadline_ns"])
         return self
 
@@ -177,9 +197,11 @@ class VirtualHelper:
 
     def _readable(self, _: int) -> None:
         pipe = self._me.file(self._out_fd)
-        while message := pipe.take():
+        while (piece := pipe.take()) is not None:
             self._me.call()
-            self._on_message(dict(message))
+            assert isinstance(piece, bytes)
+            for message in self._messages.take(piece):
+                self._on_message(message)
         if pipe.is_ended:
             self._loop.forget(self._out_fd)
 

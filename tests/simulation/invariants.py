@@ -10,18 +10,22 @@ from gimli import heartbeat
 from gimli.monitor.child import State
 from gimli.monitor.config import Restart
 from gimli.process import CRASH_SIGNALS, ExitStatus
+from simulation.programs import Program
+from simulation.trees import Descendant
 from simulation.world import SECOND_NS, Violated
 
 if TYPE_CHECKING:
     from simulation.computer import Computer
     from simulation.monitor_shell import Shell
-    from simulation.programs import Program
 
 TERM_BOUND_S = 150.0
 """Two captures that hang one after the other, the stop interval, and time to spare."""
 _ZOMBIE_S = 5.0
 _OUTCOME_S = 120
 """Captures that hang, one after the other, and a monitor that was not let run."""
+_KILL_PATIENCE_S = 10.0
+_OWED_S = 60
+"""So long a death is remembered: as ``deaths.find_unreported``."""
 _ROUNDS_AT_ONCE_MAX = 300
 _WATCHED = frozenset({State.STARTING, State.RUNNING})
 
@@ -45,10 +49,15 @@ class Invariants:
         """Services whose records somebody damaged: these may be refused."""
         self.refused: set[str] = set()
         """Services that may run with nobody to watch them: the journal says so."""
+        self.remaining: set[int] = set()
+        """Processes that were left behind and live on: the journal says so."""
+        self._aftermaths: dict[str, tuple[int, int]] = {}
+        """Whose leftovers are being ended, by service, and since when."""
         self._noted = 0
 
     def lost(self) -> None:
         """A monitor was lost: what it had under way may have no outcome."""
+        self._aftermaths.clear()
         self.losses.append((len(self._computer.journal), self._world.now_ns - self._world.jumped_ns))
 
     def round_begins(self) -> None:
@@ -74,6 +83,8 @@ class Invariants:
             raise Violated("the monitor does not hold its lock: there could be another")
         self._no_zombie()
         self._every_child_is_held(shell)
+        self._who_is_held_is_a_main_process(shell)
+        self._nobody_is_left(shell)
         self._no_descriptor_is_lost(shell)
         self._what_is_wanted_up_is_not_down(shell)
 
@@ -99,17 +110,70 @@ class Invariants:
                     continue
                 raise Violated(f"{service} {process.pid} runs, and no monitor holds it")
 
+    def _who_is_held_is_a_main_process(self, shell: Shell) -> None:
+        for name, service in shell.services.items():
+            held = self._computer.processes.get(service.pid or 0)
+            if isinstance(held, Descendant):
+                raise Violated(f"{held.role} {held.pid} is taken for the main process of {name}")
+
+    # What main processes have left behind.
+
+    def _nobody_is_left(self, shell: Shell) -> None:
+        """No descendant of an instance that is over lives on, once the service is down, or up again."""
+        now_ns = self._world.now_ns
+        for name, service in shell.services.items():
+            ended = service._aftermath._ended
+            if ended is None:
+                self._aftermaths.pop(name, None)
+                if service.is_uncertain:
+                    continue  # a copy may still run, and these may be its
+                held = self._computer.processes.get(service.pid or 0)
+                self.only_its_own_are_left(name, held if isinstance(held, Program) else None)
+                continue
+            pid, since_ns = self._aftermaths.get(name, (-1, 0))
+            if pid != ended.pid:
+                self._aftermaths[name] = ended.pid, now_ns
+                continue
+            bound_s = 3 * service.config.policy.intervals.stop_s + _KILL_PATIENCE_S + self.patience_s
+            if now_ns - since_ns > bound_s * SECOND_NS:
+                raise Violated(f"what {name} has left behind is not gone after {bound_s:.0f} s")
+
+    def only_its_own_are_left(self, service: str, main: Program | None) -> None:
+        """The present instance meets no descendant of an older one."""
+        self._note_refusals()
+        for process in self._computer.processes.values():
+            if (
+                isinstance(process, Descendant)
+                and process.is_alive
+                and process.main.service == service
+                and process.main is not main
+                and not self._is_hidden(process)
+                and not process.main.leaves_leftovers
+                and not process.lineage & self.remaining
+            ):
+                beside = f"beside {main.pid}" if main else "while it is down"
+                raise Violated(f"{process.role} {process.pid} of instance {process.main.pid} lives {beside}")
+
+    def _is_hidden(self, process: Descendant) -> bool:
+        """Nothing shows whose it is; nor does its session, when somebody has taken away what it was."""
+        if process.cgroup is not None or process.is_marked:
+            return False
+        is_in_session = process.is_in_session and process.session == process.main.pid
+        return not is_in_session or process.main.service in self.damaged
+
     def _note_refusals(self) -> None:
-        journal = self._computer.journal
-        self.refused.update(
-            entry["service"] for entry in journal[self._noted :] if entry["event"] == "adoption-refused"
-        )
-        self._noted = len(journal)
+        for entry in self._computer.journal[self._noted :]:
+            if entry["event"] == "adoption-refused":
+                self.refused.add(entry["service"])
+            elif entry["event"] == "leftovers-remain":
+                self.remaining.update(entry["pids"])
+        self._noted = len(self._computer.journal)
 
     def _no_descriptor_is_lost(self, shell: Shell) -> None:
         if shell.takeover._is_under_way:
             return
-        known = {*shell._inherited(), shell._signals.fd}
+        held = {fd for service in shell.services.values() for fd in service._aftermath._held.values()}
+        known = {*shell._inherited(), shell._signals.fd, *held}
         lost = shell.me.fds.keys() - known
         if lost:
             kinds = sorted(f"{fd}: {type(shell.me.fds[fd]).__name__}" for fd in lost)
@@ -124,6 +188,7 @@ class Invariants:
         for name, service in shell.services.items():
             if (
                 service.child.state is State.DOWN
+                and not service.is_clearing
                 and self.wanted.get(name)
                 and service.config.policy.restart is Restart.ALWAYS
                 and name not in shell.supervision._retired
@@ -176,11 +241,14 @@ class Invariants:
             is_found = service not in self.damaged or service in named
             if count and is_found and service not in self.refused:
                 raise Violated(f"{service} runs on after the end of its monitor")
+        for service in {made for made in computer.mains if made not in self.refused | self.damaged}:
+            self.only_its_own_are_left(service, None)
         for program in computer.ended_mains:
             if program.service not in self.refused | self.damaged:
                 self._end_is_told(program)
         self._outcomes()
         self._deaths_are_recorded()
+        self._faults_are_news()
         self._output_is_complete()
         self._losses_are_counted()
 
@@ -218,25 +286,39 @@ class Invariants:
                 raise Violated(f"nothing came of: {entry}")
 
     def _deaths_are_recorded(self) -> None:
-        """A death by its own fault that nobody foresaw has a report without a core, each its own."""
-        is_foreseen: dict[str, bool] = {}
-        owed: dict[str, list[int]] = defaultdict(list)
-        for index, entry in enumerate(self._computer.journal):
+        """A death by its own fault that nobody foresaw has a report without a core, each its own.
+
+        A monitor that is killed leaves it to the next: what that is told by the journal, it makes.
+        """
+        owed: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for entry in self._computer.journal:
             event, service = entry["event"], entry["service"]
-            if event == "monitor-started":
-                owed.clear()  # with the monitor before it
-            elif event in {"started", "adopted"}:
-                is_foreseen[service] = False
-            elif event in {"crash", "hang"} and not {"captured", "worker"} & entry.keys():
-                is_foreseen[service] = True
-            elif event == "exited" and entry["signo"] in CRASH_SIGNALS and not is_foreseen.get(service):
-                owed[service].append(index)
-            elif event == "snapshot" and entry["pid"] == 0 and owed[service]:
+            if event == "exited" and entry.get("unreported") and entry["signo"] in CRASH_SIGNALS:
+                owed[service].append(entry)
+            elif owed[service] and (
+                (event == "snapshot" and entry["pid"] == 0)
+                or (event == "snapshot-failed" and entry["what"].startswith("the death of"))
+            ):
                 owed[service].pop(0)
-        for indexes in owed.values():
-            for index in indexes:
-                if not self._lost_after(index):
-                    raise Violated(f"a death without a report or a reason: {self._computer.journal[index]}")
+        latest_ns = max((entry["monotonic_ns"] for deaths in owed.values() for entry in deaths), default=0)
+        for deaths in owed.values():
+            for entry in deaths:
+                is_known = not entry.get("is_lost") or not self.losses
+                if is_known and latest_ns - entry["monotonic_ns"] < _OWED_S * SECOND_NS:
+                    raise Violated(f"a death without a report or a reason: {entry}")
+
+    def _faults_are_news(self) -> None:
+        """What the journal calls unreported is what nobody foresaw."""
+        is_foreseen: dict[str, bool] = {}
+        for entry in self._computer.journal:
+            event, service = entry["event"], entry["service"]
+            if event in {"crash", "hang"} and not {"captured", "worker"} & entry.keys():
+                is_foreseen[service] = True
+            elif event in {"started", "adopted", "exited", "ended-unseen"}:
+                before = is_foreseen.pop(service, False)
+                is_fault = event == "exited" and entry["signo"] in CRASH_SIGNALS
+                if is_fault and before == entry.get("unreported", False):
+                    raise Violated(f"a death that is news, or is not, and the journal errs: {entry}")
 
     def _is_followed_by_snapshot(self, index: int, entry: dict[str, Any]) -> bool:
         for later in self._computer.journal[index:]:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from simulation.computer import Computer, MonitorProcess
 
 
+_REMEMBERED = 300
+
+
 class VirtualJournal:
     """One list for all monitors of a story."""
 
@@ -40,6 +43,11 @@ class VirtualJournal:
         for tell in tuple(self.subscribers):
             tell(entry)
         return entry
+
+    def remember(self) -> list[dict[str, Any]]:
+        """What has reached the disk."""
+        self._me.call()
+        return [entry for entry in self._computer.journal[-_REMEMBERED:] if not entry.get("is_lost")]
 
     def recent(self, _: str) -> list[dict[str, Any]]:
         """The last events."""

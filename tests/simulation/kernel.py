@@ -15,6 +15,7 @@ from simulation.output import VirtualOutput
 from simulation.page import VirtualPage
 from simulation.processes import KILL
 from simulation.programs import Program
+from simulation.trees import Descendant
 from simulation.world import Violated
 
 if TYPE_CHECKING:
@@ -51,10 +52,13 @@ class VirtualKernel:
             me.may_fail(errno.EAGAIN, errno.ENOMEM)
             page = me.file(around.page_fd).content
             fifo = computer.fifos.get(around.output_path) if around.output_path else None
-            program = Program(computer, me.pid, service, page, fifo, record_path, status)
+            # Where its group cannot be opened, it is born into the monitor's.
+            cgroup = service.name if computer.has_cgroups and not self._world.likely(0.1) else None
+            program = Program(computer, me.pid, service, page, fifo, record_path, status, cgroup)
             try:
                 me.may_fail(errno.EMFILE, errno.ENOMEM)
-                return Spawned(program.pid, me.open(PidFd(computer.hot, program)), exec_fd)
+                pidfd = me.open(PidFd(computer.hot, program))
+                return Spawned(program.pid, pidfd, exec_fd, grouped=cgroup is not None)
             except OSError:
                 program.signalled(KILL)
                 program.reaped()
@@ -71,6 +75,10 @@ class VirtualKernel:
         me.call()
         self._computer.records[path] = records.format_record("starting")
         me.call()
+
+    def let_go(self) -> bool:
+        """Children here have descriptors of their own."""
+        return True
 
     def exec_failure(self, exec_fd: int) -> str:
         """The child's words, or none."""
@@ -104,15 +112,14 @@ class VirtualKernel:
         if path in self._computer.records:
             self._computer.records[path] = records.format_record("down")
 
-    def write_running(self, path: str, found: ProcessId) -> None:
+    def write_running(self, path: str, found: ProcessId, leader: int = 0) -> None:
         """Best effort."""
         self._me.call()
         if self._computer.is_disk_full:
             return
         self._computer.records[path] = b""
         self._me.call()
-        text = f"running {found.pid} {found.start_ticks} {self.boot_id}"
-        self._computer.records[path] = records.format_record(text)
+        self._computer.records[path] = records.format_running(found, self.boot_id, leader)
 
     def identify(self, pid: int) -> ProcessId | None:
         """Who has this pid now."""
@@ -121,10 +128,14 @@ class VirtualKernel:
         return process.identity if process and process.is_alive else None
 
     def belongs_to(self, pid: int, leader: int) -> bool:
-        """By session: nobody here leaves it."""
+        """By session, or by descent."""
         self._me.call()
         process = self._computer.processes.get(pid)
-        return bool(process) and getattr(process, "group", 0) == leader
+        if process and process.session == leader:
+            return True
+        while process and process.parent != leader:
+            process = self._computer.processes.get(process.parent)
+        return process is not None
 
     def capture_request(self, config: Any, child: Any, **told: Any) -> dict[str, Any]:
         """The part of a request that helpers here read."""
@@ -144,14 +155,42 @@ class VirtualKernel:
         """From its ticks."""
         return living.start_ticks * 10_000_000 + self._computer.booted_ns
 
-    def survey(self, _: str) -> Survey:
-        """Those that were executed for a service, and have not overwritten their environment."""
-        self._me.call()
+    def survey(self, _: str, pids: list[int] | None = None) -> Survey:
+        """By what their environment says, unless they have overwritten it; and by session."""
+        self._me.may_fail(errno.EMFILE)
         services: dict[str, list[int]] = {}
-        for process in self._computer.processes.values():
-            if process.is_alive and isinstance(process, Program) and process.is_marked:
-                services.setdefault(process.service, []).append(process.pid)
-        return Survey(services, {pid: [pid] for pids in services.values() for pid in pids})
+        mains: dict[str, list[int]] = {}
+        sessions: dict[int, list[int]] = {}
+        for pid in sorted(self._computer.processes) if pids is None else pids:
+            process = self._computer.processes[pid]
+            sessions.setdefault(process.session, []).append(pid)
+            if process.is_alive and process.is_marked:
+                if isinstance(process, Program):
+                    mains.setdefault(process.service, []).append(pid)
+                    services.setdefault(process.service, []).append(pid)
+                else:
+                    services.setdefault(process.main.service, []).append(pid)
+        return Survey(services, mains, sessions)
+
+    def group_members(self, service: str) -> list[int] | None:
+        """Those that were born into it."""
+        self._me.call()
+        if not self._computer.has_cgroups:
+            return None
+        return [pid for pid, process in self._computer.processes.items() if process.cgroup == service]
+
+    def orphans(self, expected: set[int]) -> list[int]:
+        """Our children but those expected, and all below them."""
+        self._me.may_fail(errno.EMFILE)
+        found: list[int] = []
+        below = [pid for pid in self._children_of(self._me.pid) if pid not in expected]
+        while below:
+            found += below
+            below = [child for pid in below for child in self._children_of(pid)]
+        return found
+
+    def _children_of(self, parent: int) -> list[int]:
+        return [pid for pid, process in self._computer.processes.items() if process.parent == parent]
 
     def living(self, pids: list[int]) -> list[ProcessId]:
         """Those that run."""
@@ -159,13 +198,14 @@ class VirtualKernel:
         found = (self._computer.processes.get(pid) for pid in pids)
         return [process.identity for process in found if process and process.is_alive]
 
-    def is_grouped(self, _service: str, _pid: int) -> bool:
-        """There are no control groups here."""
-        return False
+    def is_grouped(self, service: str, pid: int) -> bool:
+        """Whether it was born into the control group of its service."""
+        return pid in (self.group_members(service) or ())
 
-    def session_of(self, pid: int) -> int:
-        """Everybody leads his own."""
-        return pid
+    def holds(self, pid: int, _: list[str]) -> bool:
+        """Whether it still has its page or its output open."""
+        self._me.call()
+        return getattr(self._computer.processes[pid], "holds_files", False)
 
     def state_of(self, pid: int) -> str:
         """Stopped, or not."""
@@ -192,6 +232,8 @@ class VirtualKernel:
         """Of exactly this one."""
         self._me.may_fail(errno.EMFILE, errno.ENOMEM)
         process = self._computer.processes.get(wanted.pid)
+        if isinstance(process, Descendant):
+            process.looked_at()
         if not process or process.identity != wanted or not process.is_alive:
             return None
         return self._me.open(PidFd(self._computer.hot, process))
@@ -210,15 +252,17 @@ class VirtualKernel:
         """Everybody in it."""
         self._me.call()
         for process in tuple(self._computer.processes.values()):
-            if getattr(process, "group", 0) == pid:
+            if process.group == pid:
                 process.signalled(signo)
 
     # Ends.
 
-    def leftovers(self, *_: Any) -> list[ProcessId]:
-        """None: what outlives a main process is tried on the real kernel (tests/real/test_trees.py)."""
+    def kill_group(self, service: str) -> None:
+        """All at once."""
         self._me.call()
-        return []
+        for process in tuple(self._computer.processes.values()):
+            if self._computer.has_cgroups and process.cgroup == service:
+                process.signalled(KILL)
 
     def remove_group(self, _: str) -> None:
         """There are no control groups here."""

@@ -62,11 +62,8 @@ class Shell(Monitor):
         self.started = "then"
         self.takeovers = before.get("takeovers", 0)
         self.loop = VirtualLoop(me)
-        self._lost_pid = None
-        if packed:
-            self._lock_fd = packed["lock_fd"]
-        else:
-            self._lock_fd = self._take_lock()
+        self._lock = VirtualLock(me, before.get("lock_fd"))
+        self._lost_pid = self._lock.lost_pid
         self.journal = VirtualJournal(computer, me)
         self.evidence = Evidence(
             self.loop,
@@ -75,7 +72,7 @@ class Shell(Monitor):
             told.analysis_command,
             new_helper=VirtualHelper,
         )
-        self._bell = Bell(me, before.get("bell_fd"))
+        self._bell = VirtualBell(me, self.loop, self._rung, before.get("bell_fd"))
         self._signals = Signals(me)
         self.senders = NoSenders()
         self._signal_log = SignalLog(self.journal)
@@ -106,17 +103,16 @@ class Shell(Monitor):
         if packed:
             self._restore(packed)
         self.loop.watch(self._signals.fd, self._signalled)
-        self.loop.watch(self._bell.fileno(), self._rung)
 
     def _reap(self) -> None:
-        """Orphans go to init here."""
-
-    def _take_lock(self) -> int:
+        """As ``reaper.reap_strangers``: up to one that somebody waits for."""
         self.me.call()
-        if self._computer.lock_holder:
-            raise AlreadyRunning("a monitor runs already")
-        self._computer.lock_holder = self.me
-        return self.me.open(File(self._computer.hot))
+        for process in tuple(self._computer.processes.values()):
+            if process.is_zombie and process.parent == self.me.pid:
+                if process.pid in self.loop.children:
+                    self.loop.after(0.0, self._reap)
+                    return
+                process.reaped()
 
     # The steps of a takeover.
 
@@ -168,28 +164,45 @@ class Shell(Monitor):
         self.me.close(self._bell.fileno())
         self.me.close(self._notify.fileno())
         self._control.close()
-        self.me.close(self._lock_fd)
+        self._computer.lock_holder = None
+        self.me.close(self._lock.fd)
 
 
-class Bell:
-    """The socket that programs ring."""
+class VirtualLock:
+    """The instance's."""
 
     def __init__(self, me: MonitorProcess, fd: int | None) -> None:
+        self.lost_pid: int | None = None
+        if fd is None:
+            me.call()
+            if me.computer.lock_holder:
+                raise AlreadyRunning("a monitor runs already")
+            me.computer.lock_holder = me
+            self.lost_pid, me.computer.lost_pid = me.computer.lost_pid, None
+            fd = me.open(File(me.computer.hot))
+        self.fd = fd
+
+
+class VirtualBell:
+    """The socket that programs ring."""
+
+    def __init__(
+        self, me: MonitorProcess, loop: VirtualLoop, on_ring: Callable[[str], None], fd: int | None
+    ) -> None:
+        self._on_ring = on_ring
         self._fd = me.open(Pipe(me.computer.hot)) if fd is None else fd
         self._pipe: Pipe = me.file(self._fd)
         me.bell = self._pipe
+        loop.watch(self._fd, self._rung)
 
     def fileno(self) -> int:
         """Its descriptor."""
         return self._fd
 
-    def recv(self, _: int) -> bytes:
-        """One ring."""
-        name = self._pipe.take()
-        if name is None:
-            raise BlockingIOError
-        assert isinstance(name, bytes)
-        return name
+    def _rung(self, _: int) -> None:
+        while name := self._pipe.take():
+            assert isinstance(name, bytes)
+            self._on_ring(name.decode())
 
 
 class Signals:

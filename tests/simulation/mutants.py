@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gimli.monitor import adoption, machine, records
+from gimli.monitor.aftermath import Aftermath
 from gimli.monitor.child import State
 from gimli.monitor.events import StopWanted
+from gimli.monitor.leftovers import Survey
 from gimli.monitor.machine import Row
 from gimli.monitor.service import Supervised
 from gimli.monitor.snapshots import Snapshots
@@ -129,7 +131,7 @@ def one_report_waits_at_most(patch: pytest.MonkeyPatch) -> type[Shell]:
     real = Snapshots.take
 
     def take(self: Snapshots, request: dict[str, Any]) -> None:
-        self._waiting.clear()
+        self._waiting = ()
         real(self, request)
 
     patch.setattr(Snapshots, "take", take)
@@ -160,6 +162,53 @@ def a_takeover_forgets_deaths(patch: pytest.MonkeyPatch) -> type[Shell]:
     return Shell
 
 
+def what_a_dead_monitor_left_is_met(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """The main process has ended unseen, and its workers meet the next instance: a fault that gimli had."""
+    patch.setattr(Aftermath, "begin_unseen", lambda aftermath, *_: aftermath._on_gone(None))
+    return Shell
+
+
+def one_look_is_enough(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """What has ended when it was to be held may have forked: a fault that gimli had."""
+    patch.setattr(Aftermath, "_look_in", lambda *_: None)
+    real = Aftermath._look
+
+    def look(self: Aftermath) -> Any:
+        left, doubtful = real(self)
+        return left & self._held.keys(), doubtful
+
+    patch.setattr(Aftermath, "_look", look)
+    return Shell
+
+
+def the_number_of_a_session_is_enough(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """Who has a session of that number is taken for one of the service's: a fault that gimli had."""
+    patch.setattr(VirtualKernel, "holds", lambda *_: True)
+    return Shell
+
+
+def a_worker_may_be_the_main_process(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """Who has the environment and leads a session is taken for the main process: a fault that gimli had."""
+    real = VirtualKernel.survey
+
+    def survey(self: VirtualKernel, *arguments: Any) -> Survey:
+        found = real(self, *arguments)
+        leaders = {
+            name: [pid for pid in pids if pid in found.sessions.get(pid, ())]
+            for name, pids in found.services.items()
+        }
+        return Survey(found.services, leaders, found.sessions)
+
+    patch.setattr(VirtualKernel, "survey", survey)
+    return Shell
+
+
+def a_killed_monitor_forgets_deaths(patch: pytest.MonkeyPatch) -> type[Shell]:
+    """Killed between a death and the beginning of its report, it leaves none: a fault that gimli had."""
+    patch.setattr(Supervision, "record_late", lambda *_: None)
+    return Shell
+
+
 MUTANTS = (
     takeover_by_fork,
     hangups_are_not_coalesced,
@@ -173,4 +222,9 @@ MUTANTS = (
     who_comes_back_is_forgotten,
     damage_is_not_mended,
     a_takeover_forgets_deaths,
+    what_a_dead_monitor_left_is_met,
+    one_look_is_enough,
+    the_number_of_a_session_is_enough,
+    a_worker_may_be_the_main_process,
+    a_killed_monitor_forgets_deaths,
 )

@@ -44,15 +44,17 @@ class VirtualOutput:
         self.fd = fd
         self._fifo = me.file(fd)
 
-    def drain(self, _: int = 0) -> None:
-        """Take what is there."""
+    def drain(self, is_ready: int = 0) -> None:
+        """Take what is there; when it is the loop that calls, maybe not all: it comes back for the rest."""
         self._me.call()
         self._me.file(self.fd)
-        if not self._fifo.messages:
+        waiting = self._fifo.messages
+        if not waiting:
             return
-        is_losing = not self.file.write(list(self._fifo.messages))
-        self._fifo.messages.clear()
-        self._fifo.ready = 0
+        world = self._me.world
+        count = world.chance.randint(1, len(waiting)) if is_ready and world.likely(0.3) else len(waiting)
+        is_losing = not self.file.write([waiting.popleft() for _ in range(count)])
+        self._fifo.ready = READ if waiting else 0
         if is_losing and not self._is_losing:
             self._tell("output-lost", why="the disk is full")
         self._is_losing = is_losing
@@ -84,6 +86,9 @@ class VirtualLog:
             [-line for line in lines] if self.computer.is_disk_full else lines
         )
         return not self.computer.is_disk_full
+
+    def prepare(self) -> None:
+        """It is there as soon as it is written to."""
 
     def tail(self) -> list[str]:
         """Not looked at by anybody here."""

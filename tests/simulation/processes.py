@@ -31,6 +31,10 @@ class Process:
         self.is_stopped = False
         self.stop_is_news = False
         self.ended_ns = 0
+        self.session = self.group = 0
+        self.cgroup: str | None = None
+        self.is_marked = False
+        """Its environment says which service it is of."""
         self.frozen_by: Process | None = None
         self.pidfds: list[PidFd] = []
         computer.processes[self.pid] = self
@@ -78,6 +82,7 @@ class Process:
         self.is_zombie = True
         self.ended_ns = self.world.now_ns
         self.ended()
+        self.computer.leave_children(self)
         for pidfd in self.pidfds:
             pidfd.ready = READ
         self.computer.child_changed(self)
@@ -110,14 +115,28 @@ class Process:
 
 
 class Stranger(Process):
-    """Somebody else's process, which has got the pid of one that was a service's."""
+    """Somebody else's process, which has got the pid of one that was a service's. It may be a daemon."""
 
     keeps_its_status_secret = True
 
-    def __init__(self, computer: Computer) -> None:
+    def __init__(self, computer: Computer, session: int = 0) -> None:
         super().__init__(computer, INIT, "a stranger")
-        self.world.after(self.world.between(0.1, 20), "stranger", lambda: self.end(ExitStatus(code=0)))
+        world = self.world
+        self.session = self.group = session or (self.pid if world.likely(0.5) else 0)
+        if self.session == self.pid and world.likely(0.5):
+            Stranger(computer, self.pid)
+            world.after(0, "stranger", lambda: self.end(ExitStatus(code=0)))
+        else:
+            world.after(world.between(0.1, 20), "stranger", lambda: self.end(ExitStatus(code=0)))
 
     def signalled(self, signo: int) -> None:
         """Nobody of us has any business with it."""
         raise Violated(f"signal {signo} is sent to a stranger, pid {self.pid}")
+
+
+class Terminal(Stranger):
+    """The shell that the first monitor was started from: the leader of their session."""
+
+    def __init__(self, computer: Computer) -> None:
+        Process.__init__(self, computer, INIT, "a shell")
+        self.session = self.group = self.pid

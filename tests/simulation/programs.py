@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from gimli import heartbeat
 from gimli.process import ExitStatus
-from simulation.processes import ABRT, INIT, KILL, SEGV, TERM, Process
+from simulation.processes import ABRT, SEGV, TERM, Process
+from simulation.trees import Descendant, fork
 from simulation.world import Violated
 
 if TYPE_CHECKING:
@@ -32,14 +33,17 @@ class Program(Process):
         fifo: Fifo | None,
         record_path: str,
         status_pipe: Pipe,
+        cgroup: str | None,
     ) -> None:
         super().__init__(computer, parent, config.name)
         world = self.world
         self.service: str = config.name
-        self.group = 0
+        self.session = self.group = computer.terminal
+        self.cgroup = cgroup
+        self.leaves_leftovers: bool = config.leave_leftovers
+        self._has_session: bool = config.has_session
         self.page = page
         self.fifo = fifo
-        self.is_marked = False
         self.is_honest = False
         """It never overwrites its environment."""
         self.is_executed = False
@@ -62,6 +66,7 @@ class Program(Process):
         computer.mains[self.service] += 1
         if computer.mains[self.service] > 1:
             raise Violated(f"a second copy of {self.service} is started")
+        computer.on_spawn(self)
         computer.unborn[record_path] = self
         if fifo:
             fifo.holders += 1
@@ -79,7 +84,6 @@ class Program(Process):
         del self.computer.unborn[self._record_path]
         line = f"running {self.pid} {self.start_ticks} {self.computer.boot_id}"
         self.computer.records[self._record_path] = line.encode().ljust(127) + b"\n"
-        self.group = self.pid
         self.world.after(self.world.between(0, 0.001), "exec", self._execute)
 
     def _execute(self) -> None:
@@ -88,6 +92,8 @@ class Program(Process):
         if self.is_stopped:
             self.world.after(0.01, "exec", self._execute)
             return
+        if self._has_session:
+            self.session = self.group = self.pid
         if not self.computer.is_calm and self.world.likely(0.04):
             self.is_giving_up = True
             self._status_pipe.put("program: No such file or directory")
@@ -101,6 +107,8 @@ class Program(Process):
             doom_s = self.world.between(0, 0.1)  # it dies at once, each time, before it can say anything
             self.world.after(doom_s, "exit", lambda: self.end(ExitStatus(signo=SEGV, core_dumped=True)))
             return
+        for _ in range(self.world.chance.choice((0, 0, 0, 1, 3))):
+            self.world.after(self.world.between(0, 1), "descendant", self._fork_worker)
         if self._beats:
             self._attach()
         self._go_on()
@@ -122,9 +130,9 @@ class Program(Process):
         self._status_pipe.end()
         if self.fifo:
             self.fifo.release()
-        for process in self.computer.processes.values():
-            if process.parent == self.pid:
-                process.parent = INIT
+        for process in tuple(self.computer.processes.values()):
+            if isinstance(process, Descendant) and process.main is self:
+                process.main_ended()
         if self.is_executed:
             self.computer.ended_mains.append(self)
 
@@ -244,7 +252,8 @@ class Program(Process):
             self.world.after(1, "program", self._die_if_continued)
 
     def _fork_worker(self) -> None:
-        Worker(self)
+        if self.is_alive and not self.is_stopped and not self.frozen_by:
+            fork(self, self)
 
     def _stop_beating_in_order(self) -> None:
         if self._beats:
@@ -327,35 +336,6 @@ class Program(Process):
             self.world.after(0.2, "exit", lambda: self._end_unless_held(status))
         else:
             self.end(status)
-
-
-class Worker(Process):
-    """A child of a main process, in its group. Its parent reaps it at once, as a good one does."""
-
-    keeps_its_status_secret = False
-
-    def __init__(self, main: Program) -> None:
-        super().__init__(main.computer, main.pid, f"a worker of {main.service}")
-        self.group = main.group
-        self._main = main
-        self.world.after(self.world.between(0.1, 20), "worker", self._finish)
-
-    def _finish(self) -> None:
-        if not self.is_alive:
-            return
-        if self._main.is_alive and self._main.is_doing == "running" and self.world.likely(0.5):
-            page = self._main.page
-            request = page.read().request + 1
-            page.write(heartbeat.OFFSET_CRASH, "<iiQiiI", SEGV, 1, 0, self.pid, self.pid, request)
-            self.computer.ring(self._main.service)
-            self.world.after(self.world.between(1, 10), "worker", lambda: self.signalled(KILL))
-        else:
-            self.end(ExitStatus(code=0))
-
-    def ended(self) -> None:
-        """Its parent reaps it."""
-        if self.parent != INIT:
-            self.world.after(0, "reap", self.reaped)
 
 
 _DEEDS = (

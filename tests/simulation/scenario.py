@@ -11,7 +11,7 @@ from gimli.process import ExitStatus
 from simulation.computer import Computer, MonitorKilled, MonitorProcess
 from simulation.invariants import Invariants
 from simulation.monitor_shell import Replaced, Shell
-from simulation.processes import CONT, KILL, STOP, TERM, Stranger
+from simulation.processes import CONT, KILL, STOP, TERM, Stranger, Terminal
 from simulation.programs import Program
 from simulation.world import SECOND_NS, Violated, World
 
@@ -54,9 +54,12 @@ class Scenario:
         self._moods = chance.choice((_QUIET, _BUSY, _BUSY, _STORMY))
         self._is_run = self.world.likely(0.15)
         """``gimli run``: one service, no file, and an end with it; else ``gimli up``."""
+        self._untidy = chance.choice((*_NAMES, *_NAMES, None, None))
+        """The service whose descendants may outlive it."""
         names = _NAMES[: 1 if self._is_run else chance.randint(1, 4)]
         self.computer.told = self._configuration(tuple(self._service(name) for name in names))
         self.computer.on_hang = lambda program: self.world.after(4, "inspection", lambda: self._hung(program))
+        self.computer.on_spawn = self._spawned
         self._note_wishes(self.computer.told)
 
     def run(self) -> None:
@@ -176,7 +179,7 @@ class Scenario:
         self.world.say("the monitor is replaced in place")
         me.is_replaced = False
         told = config.unpack_monitor(packed["config"])
-        before = packed["supervision"]["services"]
+        before = [json.loads(item) for item in packed["supervision"]["services"]]
         known = {item["name"] for item in before} - set(packed["supervision"]["retired"])
         down = {item["name"] for item in before if item["child"]["state"] == "down"}
         self._note_new_wishes(told, known, down)
@@ -227,6 +230,7 @@ class Scenario:
         for process in tuple(computer.processes.values()):
             process.end(ExitStatus(signo=KILL))
             process.reaped()
+        computer.terminal = Terminal(computer).pid
         computer.boot += 1
         computer.booted_ns = self.world.now_ns - SECOND_NS
         computer.unborn.clear()
@@ -408,7 +412,15 @@ class Scenario:
             config.Backoff(0.1, 2.0, chance.choice((0.5, 3.0)), chance.choice((0, 0, 3, 15))),
         )
         log = config.Log(f"/logs/{name}.log") if self.world.likely(0.8) else config.Log(None)
-        return config.Service(name, (name,), log, policy, autostart=self.world.likely(0.9))
+        return config.Service(
+            name,
+            (name,),
+            log,
+            policy,
+            autostart=self.world.likely(0.9),
+            leave_leftovers=name == self._untidy,
+            has_session=self.world.likely(0.9),
+        )
 
     def _note_wishes(self, told: config.Monitor) -> None:
         """A monitor that starts wants what its configuration says."""
@@ -432,6 +444,9 @@ class Scenario:
         if self.shell and not self._is_behind():
             self.invariants.inspect(self.shell)
         self.world.after(self.world.between(1, 3), "inspection", self._inspect)
+
+    def _spawned(self, program: Program) -> None:
+        self.invariants.only_its_own_are_left(program.service, program)
 
     def _is_behind(self) -> bool:
         """The monitor was not let run, and has not caught up."""

@@ -12,7 +12,7 @@ from simulation.scenario import Failure, Scenario
 
 _EVENTS = int(os.environ.get("GIMLI_SIMULATION_EVENTS", "1000000"))
 _FIRST_SEED = int(os.environ.get("GIMLI_SIMULATION_SEED", "0"))
-_MUTANT_STORIES = 400
+_MUTANT_STORIES = 1000
 
 
 @pytest.mark.slow

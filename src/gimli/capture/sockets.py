@@ -118,8 +118,8 @@ def _describe_unix(socket: Socket) -> str:
 
 def format_sockaddr(raw: bytes) -> str:
     """An address as text; any bytes give one, empty when there is none."""
-    # Loads selectors and enum: 5 ms, after the process is let go.
-    from socket import AF_INET, AF_INET6, inet_ntop  # noqa: PLC0415
+    # Loads a library, which can wait until the process is let go.
+    from _socket import AF_INET, AF_INET6, inet_ntop  # noqa: PLC0415
 
     family = _family(raw)
     if family == _AF_INET and len(raw) >= 8:

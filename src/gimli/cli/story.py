@@ -27,6 +27,7 @@ _TOLERANCE = timedelta(milliseconds=50)
 _COMMON = {
     *("schema", "time", "monotonic_ns", "service", "event"),
     *("signal", "sender", "repeats", "within_ms", "first_ns"),
+    "unreported",  # a note of the monitor to the next one
 }
 _PARENTS_MAX = 4
 

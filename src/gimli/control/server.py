@@ -6,8 +6,8 @@ connection may follow a stream; one that does not read is dropped before it cost
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 
 from gimli.control import protocol
 from gimli.errors import GimliError, PeerError
@@ -175,11 +175,9 @@ class Server:
         self.handle = handle
         self.path = path
         self._connections: set[Connection] = set()
-        if fd is None:
-            self._listener = listen(path, socket.SOCK_STREAM, mode=0o600)
-            self._listener.listen(16)
-        else:
-            self._listener = socket.socket(fileno=fd)
+        self._is_pausing = False
+        """No client is let in for a moment."""
+        self._listener = self._listen() if fd is None else socket.socket(fileno=fd)
         loop.watch(self._listener.fileno(), self._accept)
 
     def drop(self, connection: Connection, peer: socket.socket) -> None:
@@ -188,13 +186,36 @@ class Server:
         peer.close()
         self._connections.discard(connection)
 
+    def is_in_place(self) -> bool:
+        """There is something under its path."""
+        return os.path.lexists(self.path)
+
+    def renew(self) -> None:
+        """Listen anew under its path; the clients that it has go on.
+
+        Raises:
+            OSError: it cannot; all is as before.
+        """
+        made = self._listen()
+        self._stop_listening()
+        self._listener, self._is_pausing = made, False
+        self.loop.watch(made.fileno(), self._accept)
+
     def close(self) -> None:
         """Stop listening and remove the socket."""
         for connection in tuple(self._connections):
             connection.close()
+        self._stop_listening()
+        unlink_if_there(self.path)
+
+    def _listen(self) -> socket.socket:
+        made = listen(self.path, socket.SOCK_STREAM, mode=0o600)
+        made.listen(16)
+        return made
+
+    def _stop_listening(self) -> None:
         self.loop.forget(self._listener.fileno())
         self._listener.close()
-        unlink_if_there(self.path)
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know; all ``fd`` must be inherited."""
@@ -223,25 +244,27 @@ class Server:
 
     def _accept(self, _: int) -> None:
         try:
-            peer, _address = self._listener.accept()
+            fd, _address = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - what `socket` wraps
         except BlockingIOError:
             return
         except OSError:
             # No descriptors left. The client stays in the queue, and would wake the loop without end.
             self.loop.forget(self._listener.fileno())
+            self._is_pausing = True
             self.loop.after(_ACCEPT_PAUSE_S, self._listen_again)
             return
         if len(self._connections) >= _CONNECTIONS_MAX:
-            peer.close()
+            os.close(fd)
             return
-        self._add(peer)
+        self._add(socket.socket(fileno=fd))
 
     def _listen_again(self) -> None:
-        if self._listener.fileno() >= 0:
+        if self._is_pausing and self._listener.fileno() >= 0:
+            self._is_pausing = False
             self.loop.watch(self._listener.fileno(), self._accept)
 
 
-def listen(path: str, kind: socket.SocketKind, *, mode: int) -> socket.socket:
+def listen(path: str, kind: int, *, mode: int) -> socket.socket:
     """A bound, non-blocking unix socket whose file has exactly ``mode``.
 
     Raises:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gimli.errors import UsageError
+from gimli.lab.network.incident import NetworkScenario
+from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.two_hups.scenario import TwoHups
 
 if TYPE_CHECKING:
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
     from gimli.lab.scenario import Scenario
 
-SCENARIOS: Mapping[str, Scenario] = {made.name: made for made in (TwoHups(),)}
+SCENARIOS: Mapping[str, Scenario] = {
+    made.name: made for made in (TwoHups(), NetworkScenario(PFSYNC_MULTICAST))
+}
 
 
 def find(name: str) -> Scenario:

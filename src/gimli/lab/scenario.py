@@ -7,7 +7,7 @@ who prints them, and how, is the command line's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -35,11 +35,15 @@ class Moment:
         t_ms: since the scenario's first event.
         where: which of the compared systems it happened in.
         text: who did what.
+        what: which kind of event it is, where there are kinds.
+        fields: the values it is about, where there are any.
     """
 
     t_ms: float
     where: str
     text: str
+    what: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def judge(
     record: Record,
     boot_id: str,
     living: ProcessId | None,
-    marked: Sequence[ProcessId],
+    marked: Sequence[ProcessId] | None,
     record_path: str,
 ) -> Verdict:
     """What to do with a service at the start of a monitor.
@@ -58,7 +58,8 @@ def judge(
         record: its run record.
         boot_id: of the running kernel.
         living: the process that has the record's pid now.
-        marked: session leaders that have this service's name and this monitor's bell in their environment.
+        marked: processes whose environment says that they are the main one of this service of this monitor;
+            None where nobody could look.
         record_path: for the words of a refusal.
     """
     match record.kind:
@@ -70,6 +71,8 @@ def judge(
             return Start("it has ended since" if living is None else "its pid belongs to another process now")
         case "down" | "starting":
             return Start("it did not run")
+    if marked is None:
+        return Refuse(f"{record_path} is {record.kind}, and nobody can see whether a copy still runs")
     if len(marked) == 1:
         return Adopt(marked[0])
     if marked:

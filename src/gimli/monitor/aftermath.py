@@ -1,12 +1,14 @@
 """What happens between the end of a main process and the end of its service?
 
 What the main process has left behind (``leftovers``) is signalled and waited for, each by a pidfd; whoever
-has forked meanwhile is found by looking again. The service has ended when nothing is left.
+has forked meanwhile is found by looking again. The service has ended when nothing is left. After KILL that is
+waited for a little while, then said: what hangs in the kernel must not keep a service down.
 """
 
 from __future__ import annotations
 
 from gimli.monitor import packing
+from gimli.monitor.leftovers import find_leftovers
 from gimli.process import Signals, signal_name
 from gimli.value import plain
 
@@ -17,11 +19,17 @@ if TYPE_CHECKING:
 
     from gimli.loop import Deadline
     from gimli.monitor.config import Service
+    from gimli.monitor.leftovers import Survey
     from gimli.monitor.site import Site
     from gimli.monitor.spawned import Spawned
     from gimli.process import ExitStatus, ProcessId
 
 _KILL_PATIENCE_S = 2.0
+_AGAIN_S = 0.05
+"""They could not be seen, or not be held: one that ended this instant may have forked."""
+_AGAIN_BESIDE_S = 0.5
+"""One of several has ended, or they are being killed: it may have forked, and the others may take a while."""
+_DOUBTFUL = "they are in its session, which may be a stranger's by now, and nothing else says whose they are"
 
 
 class Aftermath:
@@ -34,16 +42,9 @@ class Aftermath:
     """
 
     __slots__ = (
-        "_ended",
-        "_held",
-        "_is_left",
-        "_on_gone",
-        "_patience",
-        "_service",
-        "_signo",
-        "_site",
+        "_ended", "_held", "_is_left", "_next_look", "_on_gone", "_patience", "_service", "_signo", "_site",
         "_status",
-    )
+    )  # fmt: skip
 
     def __init__(self, config: Service, site: Site, on_gone: Callable[[ExitStatus | None], None]) -> None:
         self._service = config.name
@@ -57,10 +58,16 @@ class Aftermath:
         """The pidfds of what is left, by pid."""
         self._signo = int(Signals.SIGKILL)
         self._patience: Deadline | None = None
+        self._next_look: Deadline | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Something is left, or may be."""
+        return self._ended is not None
 
     @property
     def is_unexplained(self) -> bool:
-        """Something is left, or may be, of an instance whose end nobody saw: a dead monitor's."""
+        """The same, of an instance whose end nobody saw: a dead monitor's."""
         return self._ended is not None and self._status is None
 
     def begin(self, ended: Spawned, status: ExitStatus | None, *, is_orderly: bool) -> None:
@@ -76,19 +83,29 @@ class Aftermath:
             return
         self._ended, self._status = ended, status
         self._signo = int(Signals.SIGTERM if is_orderly else Signals.SIGKILL)
-        self._clear()
+        self._go_on()
+
+    def begin_unseen(self, dead: Spawned, survey: Survey | None) -> None:
+        """A dead monitor's instance has ended, nobody knows when: what it has left must not meet the next.
+
+        Args:
+            dead: the main process; of pid 0 where none is known, and most likely there was none.
+            survey: of all processes, where one was made.
+        """
+        is_marked = survey is not None and self._service in survey.services
+        if dead.pid or is_marked or self._site.kernel.group_members(self._service):
+            self.begin(dead, None, is_orderly=False)
+        else:
+            self._on_gone(None)  # without a look of its own: a thousand services may start for the first time
 
     def signal(self, signo: int) -> None:
         """Signal what is left, and who is found from now on: KILL is never followed by less."""
         if signo == Signals.SIGKILL:
             self._signo = int(signo)
-        for pidfd in self._held.values():
-            try:
-                self._site.kernel.send_signal(pidfd, signo)
-            except (ProcessLookupError, PermissionError):
-                continue
-        if signo == Signals.SIGKILL and self._held and self._patience is None:
-            self._patience = self._site.loop.after(_KILL_PATIENCE_S, self._give_up)
+        if self._ended:
+            self._send(signo, list(self._held))
+            self._limit_patience()
+            self._look_in(0.0)  # they may have forked since; not now, in the middle of an event
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know. It finds the leftovers themselves again."""
@@ -102,46 +119,111 @@ class Aftermath:
     def resume(self) -> None:
         """Go on after a takeover."""
         if self._ended:
-            self._clear()
+            self._go_on()
 
-    def _clear(self) -> None:
+    def _go_on(self) -> None:
+        """Whoever is left is signalled and waited for; it is over when that is nobody."""
+        self._look_in(None)
+        try:
+            left, doubtful = self._look()
+        except OSError:
+            self._look_in(_AGAIN_S)  # no descriptor, no memory: that says nothing of them
+        else:
+            if not left and not self._held:
+                self._gone(doubtful)
+                return
+            if not self._held.keys() >= left:
+                self._look_in(_AGAIN_S)
+            elif self._signo == Signals.SIGKILL:
+                self._look_in(_AGAIN_BESIDE_S)
+        self._limit_patience()
+
+    def _look(self) -> tuple[set[int], list[int]]:
+        """Hold and signal those that are left.
+
+        Returns:
+            Their pids; and pids that may be somebody else's.
+
+        Raises:
+            OSError: they cannot be seen now.
+        """
         assert self._ended is not None
-        kernel, site = self._site.kernel, self._site
-        found = kernel.leftovers(self._service, self._ended, site.bell_path, site.loop.children)
-        told = [left.pid for left in found if left.pid not in self._held and self._hold(left)]
-        if told:
-            site.journal.record("leftovers", self._service, pids=told, signal=signal_name(self._signo))
-            self.signal(self._signo)
-        if not self._held:
-            self._gone()
+        kernel = self._site.kernel
+        certain, doubtful = find_leftovers(self._site, self._service, self._ended)
+        left = kernel.living(certain)
+        others = [each.pid for each in kernel.living(doubtful)] if doubtful else []
+        fresh = [each.pid for each in left if each.pid not in self._held and self._hold(each)]
+        if fresh:
+            name = signal_name(self._signo)
+            self._site.journal.record("leftovers", self._service, pids=fresh, signal=name)
+            self._send(self._signo, fresh)
+        # It has ended: who lives under its number, and leads a session, is a stranger.
+        return {each.pid for each in left}, [] if self._ended.pid in others else others
 
     def _hold(self, left: ProcessId) -> bool:
-        pidfd = self._site.kernel.pidfd_of(left)
+        try:
+            pidfd = self._site.kernel.pidfd_of(left)
+        except OSError:
+            return False
         if pidfd is None:
             return False  # it has ended this instant
         self._held[left.pid] = pidfd
         self._site.loop.watch(pidfd, lambda _: self._left_ended(left.pid))
         return True
 
+    def _send(self, signo: int, pids: list[int]) -> None:
+        kernel = self._site.kernel
+        if signo == Signals.SIGKILL:
+            kernel.kill_group(self._service)
+        for pid in pids:
+            try:
+                kernel.send_signal(self._held[pid], signo)
+            except (ProcessLookupError, PermissionError):
+                continue
+
     def _left_ended(self, pid: int) -> None:
         self._drop(pid)
         if not self._held:
-            self._clear()  # it may have forked
+            self._go_on()  # it may have forked
+        elif self._next_look is None:
+            self._look_in(_AGAIN_BESIDE_S)
 
     def _drop(self, pid: int) -> None:
         pidfd = self._held.pop(pid)
         self._site.loop.forget(pidfd)
         self._site.kernel.close(pidfd)
 
+    def _look_in(self, delay_s: float | None) -> None:
+        """Look again so much later; None: not before somebody has ended."""
+        if self._next_look:
+            self._next_look.cancel()
+        self._next_look = None if delay_s is None else self._site.loop.after(delay_s, self._go_on)
+
+    def _limit_patience(self) -> None:
+        if self._signo == Signals.SIGKILL and self._patience is None:
+            self._patience = self._site.loop.after(_KILL_PATIENCE_S, self._give_up)
+
     def _give_up(self) -> None:
         """Not even KILL ends what hangs in the kernel; the next instance need not wait for it."""
-        why = "KILL does not end them"
-        self._site.journal.record("leftovers-remain", self._service, pids=list(self._held), why=why)
-        self._gone()
+        try:
+            left, doubtful = self._look()
+        except OSError as error:
+            self._tell_remaining(list(self._held), f"they cannot be seen: {error.strerror}")
+            self._gone([])
+            return
+        if remaining := sorted(left | self._held.keys()):
+            self._tell_remaining(remaining, "KILL does not end them")
+        self._gone(doubtful)
 
-    def _gone(self) -> None:
+    def _tell_remaining(self, pids: list[int], why: str) -> None:
+        self._site.journal.record("leftovers-remain", self._service, pids=pids, why=why)
+
+    def _gone(self, doubtful: list[int]) -> None:
+        if doubtful:
+            self._tell_remaining(doubtful, _DOUBTFUL)
         for pid in tuple(self._held):
             self._drop(pid)
+        self._look_in(None)
         if self._patience:
             self._patience.cancel()
             self._patience = None

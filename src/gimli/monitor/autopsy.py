@@ -6,7 +6,7 @@ One per service: it remembers which signals this monitor has sent itself, asks w
 
 from __future__ import annotations
 
-from gimli.monitor.deaths import Death, journal_details
+from gimli.monitor.deaths import UNKNOWN, Death, journal_details
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ class Autopsy:
 
     def forget(self) -> None:
         """A new instance starts."""
-        self.death = Death()
-        self._sent_crashes: dict[int, Death] = {}
-        self._ordered: set[int] = set()
+        self.death = UNKNOWN
+        self._sent_crashes: tuple[tuple[int, Death], ...] = ()
+        self._ordered: tuple[int, ...] = ()
 
     def ordered(self, signo: int) -> None:
         """This monitor sends the signal itself."""
-        self._ordered.add(signo)
+        if signo not in self._ordered:
+            self._ordered += (int(signo),)
 
     def is_ordered(self, signo: int | None) -> bool:
         """This monitor has sent that signal itself."""
@@ -52,7 +53,7 @@ class Autopsy:
         if crash is None or crash.code > 0:
             return None
         sent = self._senders.of_death(pid, crash.signo, started_ns=started_ns)
-        self._sent_crashes[crash.signo] = sent
+        self._sent_crashes += ((crash.signo, sent),)
         return sent
 
     def examine(self, pid: int, status: ExitStatus, started_ns: int) -> None:
@@ -60,7 +61,7 @@ class Autopsy:
         if status.signo is not None:
             found = self._senders.of_death(pid, status.signo, started_ns=started_ns)
             # A crash handler dies by sending the signal to itself: who sent the first one is what counts.
-            self.death = found if found.sender else self._sent_crashes.get(status.signo, found)
+            self.death = found if found.sender else dict(self._sent_crashes).get(status.signo, found)
 
     def journal_details(self, signo: int) -> dict[str, Any]:
         """What the ``exited`` event says of it."""
@@ -72,4 +73,4 @@ class Autopsy:
 
     def restore(self, packed: list[int]) -> None:
         """Know what the image before has sent."""
-        self._ordered = set(packed)
+        self._ordered = tuple(packed)

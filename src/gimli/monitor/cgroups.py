@@ -9,9 +9,12 @@ container) the callers look at sessions and environments instead.
 
 from __future__ import annotations
 
-import binascii
 import os
 
+from gimli.paths import checksum, unlink_if_there
+from gimli.process import read_kernel_file
+
+_OPEN_GROUP = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 CGROUP_NAME = "cgroup"
 """The file in the instance directory that says where they are: an adopting monitor may be born elsewhere."""
 
@@ -21,10 +24,26 @@ class Cgroups:
 
     Args:
         root: the directory above them; None where there are none.
+        path: the file that tells the next monitor of it.
     """
 
-    def __init__(self, root: str | None) -> None:
+    def __init__(self, root: str | None, path: str = "") -> None:
         self._root = root
+        self.path = path
+
+    def is_in_place(self) -> bool:
+        """The next monitor will find them."""
+        return self._root is None or os.path.exists(self.path)
+
+    def renew(self) -> None:
+        """Tell the next monitor of them.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._root is not None:
+            with open(self.path, "w") as file:
+                file.write(self._root)
 
     def open_group(self, service: str) -> int:
         """A descriptor of a service's group, to be born into; -1 where there is none."""
@@ -32,9 +51,14 @@ class Cgroups:
             return -1
         path = os.path.join(self._root, service)
         try:
-            if not os.path.isdir(path):
-                os.mkdir(path, 0o755)
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return os.open(path, _OPEN_GROUP)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return -1
+        try:
+            os.mkdir(path, 0o755)
+            return os.open(path, _OPEN_GROUP)
         except OSError:
             return -1
 
@@ -48,11 +72,21 @@ class Cgroups:
                 return []
             found = []
             for directory, _, _ in os.walk(path):
-                found += [int(pid) for pid in _read(os.path.join(directory, "cgroup.procs")).split()]
+                members = read_kernel_file(os.path.join(directory, "cgroup.procs"))
+                found += [int(pid) for pid in members.split()]
         except (OSError, ValueError):
             return None
         # Processes of another pid namespace are shown as 0.
         return [pid for pid in found if pid > 0]
+
+    def kill(self, service: str) -> None:
+        """Kill all of a group in one step, so that nobody escapes it by forking (cgroup.kill, Linux 5.14)."""
+        if self._root is not None:
+            try:
+                with open(os.path.join(self._root, service, "cgroup.kill"), "wb", buffering=0) as file:
+                    file.write(b"1")
+            except OSError:
+                return  # no group, or an older kernel: who is found is killed one by one
 
     def remove(self, service: str) -> None:
         """Remove a group that is empty."""
@@ -63,36 +97,37 @@ class Cgroups:
         """Remove what is left of them."""
         if self._root is not None:
             _remove_tree(self._root)
+            unlink_if_there(self.path)
 
 
 def find_cgroups(instance: str, instance_dir: str) -> Cgroups:
     """The groups of an instance, made new or found again."""
     told_path = os.path.join(instance_dir, CGROUP_NAME)
     try:
-        root = _read(told_path).decode()
+        root = read_kernel_file(told_path).decode()
         if os.path.isdir(root):
-            return Cgroups(root)
+            return Cgroups(root, told_path)
     except OSError:
         pass
     own = own_group()
     if own is None:
         return Cgroups(None)
     # Two users, or two state directories, may each have an instance of the same name.
-    root = os.path.join(own, f"gimli.{instance}.{binascii.crc32(os.fsencode(instance_dir)):08x}")
+    root = os.path.join(own, f"gimli.{instance}.{checksum(instance_dir)}")
+    made = Cgroups(root, told_path)
     try:
         os.makedirs(root, exist_ok=True)
-        with open(told_path, "w") as file:
-            file.write(root)
+        made.renew()
     except OSError:
         return Cgroups(None)
-    return Cgroups(root)
+    return made
 
 
 def own_group() -> str | None:
     """The directory of this process's own group, or None."""
     try:
-        memberships = _read("/proc/self/cgroup").decode().splitlines()
-        mounts = _read("/proc/self/mountinfo").decode(errors="replace").splitlines()
+        memberships = read_kernel_file("/proc/self/cgroup").decode().splitlines()
+        mounts = read_kernel_file("/proc/self/mountinfo").decode(errors="replace").splitlines()
     except OSError:
         return None
     return parse_own_group(memberships, mounts)
@@ -122,7 +157,7 @@ def parse_own_group(memberships: list[str], mounts: list[str]) -> str | None:
 
 
 def _is_populated(path: str) -> bool:
-    return b"populated 1" in _read(os.path.join(path, "cgroup.events"))
+    return b"populated 1" in read_kernel_file(os.path.join(path, "cgroup.events"))
 
 
 def _remove_tree(path: str) -> None:
@@ -132,8 +167,3 @@ def _remove_tree(path: str) -> None:
             os.rmdir(directory)
         except OSError:
             return  # somebody lives there
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read()

@@ -236,33 +236,46 @@ def unpack(document: bytes) -> Monitor:
 
 
 def unpack_monitor(top: dict[str, Any]) -> Monitor:
-    """A configuration from its JSON object."""
+    """A configuration from its JSON object. What is alike in its services is one object for all."""
     top = dict(top)
-    services = tuple(unpack_service(item) for item in top.pop("services"))
+    alike: dict[Any, Any] = {}
+    services = tuple(unpack_service(item, alike) for item in top.pop("services"))
     for name in ("monitor_command", "capture_command", "analysis_command", "reread_command"):
         top[name] = tuple(top[name])
     top["quota"] = Limits(**top["quota"])
     return Monitor(services=services, **top)
 
 
-def unpack_service(item: dict[str, Any]) -> Service:
-    """One service of a packed configuration."""
+def unpack_service(item: dict[str, Any], alike: dict[Any, Any] | None = None) -> Service:
+    """One service of a packed configuration.
+
+    Args:
+        item: its JSON object.
+        alike: parts of other services, each by itself: an equal one is used again.
+    """
     item = dict(item)
-    policy = item.pop("policy")
+    share = ({} if alike is None else alike).setdefault
+    policy = _policy(item.pop("policy"))
+    signs = _signs(item.pop("signs"))
+    command = tuple(share(word, word) for word in item.pop("command"))
     return Service(
-        command=tuple(item.pop("command")),
+        command=share(command, command),
         log=Log(**item.pop("log")),
-        policy=Policy(
-            Intervals(**policy["intervals"]),
-            Restart(policy["restart"]),
-            Backoff(**policy["backoff"]),
-            policy["stop_signal"],
-        ),
+        policy=share(policy, policy),
         environment=_pairs(item.pop("environment")),
         identity=_identity(item.pop("identity")),
         limits=tuple(Limit(**limit) for limit in item.pop("limits")),
-        signs=_signs(item.pop("signs")),
+        signs=share(signs, signs),
         **item,
+    )
+
+
+def _policy(item: dict[str, Any]) -> Policy:
+    return Policy(
+        Intervals(**item["intervals"]),
+        Restart(item["restart"]),
+        Backoff(**item["backoff"]),
+        item["stop_signal"],
     )
 
 

@@ -10,10 +10,13 @@ from gimli.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 _APART_NS = 10_000_000_000
 _AT_ONCE_MAX = 4
+_OWED_NS = 60_000_000_000
+"""Older ones were not wanted (``Records``): a report waits for those before it, and not longer than that."""
 
 
 @value
@@ -30,6 +33,9 @@ class Death:
     """What it held then."""
 
 
+UNKNOWN = Death()
+
+
 def journal_details(death: Death, *, ordered: bool) -> dict[str, Any]:
     """What the ``exited`` event says of it; ``ordered`` when the signal was this monitor's own."""
     details: dict[str, Any] = {"sender": death.sender}
@@ -38,6 +44,38 @@ def journal_details(death: Death, *, ordered: bool) -> dict[str, Any]:
     if death.oom:
         details |= {"oom": True, "anon_rss_bytes": death.anon_rss_bytes}
     return details
+
+
+def parse_details(entry: Mapping[str, Any]) -> Death:
+    """The inverse, of an ``exited`` event as it stands in the journal."""
+    sender, size = entry.get("sender"), entry.get("anon_rss_bytes")
+    return Death(
+        sender=sender if isinstance(sender, dict) else None,
+        oom=bool(entry.get("oom")),
+        anon_rss_bytes=size if isinstance(size, int) else None,
+    )
+
+
+def find_unreported(entries: Sequence[Mapping[str, Any]], now_ns: int) -> list[Mapping[str, Any]]:
+    """The ``exited`` events whose report was never begun, since the monitor was killed before.
+
+    Args:
+        entries: the end of its journal.
+        now_ns: entries that are later than that are of another boot.
+    """
+    owed: list[Mapping[str, Any]] = []
+    for entry in entries:
+        at_ns, service = entry.get("monotonic_ns"), entry.get("service")
+        if not isinstance(at_ns, int) or not isinstance(service, str) or at_ns > now_ns:
+            continue
+        names_a_death = isinstance(entry.get("signo"), int) and isinstance(entry.get("pid"), int)
+        if entry["event"] == "exited" and entry.get("unreported") and names_a_death:
+            owed.append(entry)
+        elif entry["event"] == "snapshot" and entry.get("pid") == 0:
+            begun = next((each for each in owed if each["service"] == service), None)
+            owed = [each for each in owed if each is not begun]
+    latest_ns = max((each["monotonic_ns"] for each in owed), default=0)
+    return [each for each in owed if latest_ns - each["monotonic_ns"] < _OWED_NS]
 
 
 class Records:

@@ -37,6 +37,8 @@ class Stored:
 class DescriptorStore:
     """The descriptors of one service, in the order they came."""
 
+    __slots__ = ("_loop", "_stored")
+
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._stored: list[Stored] = []

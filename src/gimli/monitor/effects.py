@@ -220,7 +220,9 @@ def _ended(
     child: Child, event: EndedForGood | EndedToRestart | RestartsExhausted
 ) -> tuple[Child, tuple[Action, ...]]:
     status = event.status
-    told = _tell("exited", pid=child.pid, status=str(status), code=status.code, signo=status.signo)
+    # By it the next monitor knows what it owes, should this one be killed before the report is begun.
+    more = {"unreported": True} if status.signo and event.is_news else {}
+    told = _tell("exited", pid=child.pid, status=str(status), code=status.code, signo=status.signo, **more)
     changed = replace(child, pid=0, last_status=status)
     return changed, (Disarm(Timer.STOP), Disarm(Timer.HEALTHY), told)
 

@@ -9,10 +9,10 @@ queue is full. A page answers with a status below 400, and for that the program 
 
 from __future__ import annotations
 
+import _socket as socket
 import errno
 import os
 import re
-import socket
 
 from gimli.loop import READ, WRITE
 

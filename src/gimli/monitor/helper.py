@@ -36,7 +36,7 @@ class Helper:
         self._loop = loop
         self._on_message = on_message
         self._on_end = on_end
-        self._received = b""
+        self._messages = Messages()
         self._timed_out = False
         self.pid = self._pidfd = self._out_fd = self._complaints_fd = -1
 
@@ -78,7 +78,7 @@ class Helper:
             "pidfd": self._pidfd,
             "out_fd": self._out_fd,
             "complaints_fd": self._complaints_fd,
-            "received": self._received.decode("latin-1"),
+            "received": self._messages.begun.decode("latin-1"),
             "timed_out": self._timed_out,
             "deadline_ns": self._deadline.at_ns,
         }
@@ -91,7 +91,7 @@ class Helper:
         """Go on with a process that the image before has started."""
         self.pid, self._pidfd = packed["pid"], packed["pidfd"]
         self._out_fd, self._complaints_fd = packed["out_fd"], packed["complaints_fd"]
-        self._received = packed["received"].encode("latin-1")
+        self._messages = Messages(packed["received"].encode("latin-1"))
         self._timed_out = packed["timed_out"]
         self._watch(packed["deadline_ns"])
         return self
@@ -115,10 +115,8 @@ class Helper:
             if not data:
                 self._loop.forget(self._out_fd)
                 return
-            *lines, self._received = (self._received + data).split(b"\n")
-            for line in lines:
-                if message := parse_message(line):
-                    self._on_message(message)
+            for message in self._messages.take(data):
+                self._on_message(message)
 
     def _expire(self) -> None:
         self._timed_out = True
@@ -146,6 +144,22 @@ class Helper:
             return ""
         how = "exit" if ended.si_code == os.CLD_EXITED else "signal"
         return f"it ended by {how} {ended.si_status}" + (f": {complaint}" if complaint else "")
+
+
+class Messages:
+    """A stream of lines that comes in whatever pieces, as messages.
+
+    Args:
+        begun: of the stream so far, what has come of a line that is not complete.
+    """
+
+    def __init__(self, begun: bytes = b"") -> None:
+        self.begun = begun
+
+    def take(self, data: bytes) -> list[dict[str, Any]]:
+        """The messages that are complete with this piece."""
+        *lines, self.begun = (self.begun + data).split(b"\n")
+        return [message for line in lines if (message := parse_message(line)) is not None]
 
 
 def parse_message(line: bytes) -> dict[str, Any] | None:

@@ -7,10 +7,12 @@ seen, the report says what is known of its death (``deaths``, ``autopsy``).
 from __future__ import annotations
 
 from gimli.monitor.child import State
+from gimli.monitor.deaths import parse_details
 from gimli.process import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from gimli.heartbeat import Crash
@@ -42,7 +44,7 @@ class Inquest:
         self._site = site
         self._files = files
         self._snapshots = snapshots
-        self._due: list[tuple[Child, int, int, Death]] = []
+        self._due: tuple[tuple[Child, int, int, Death], ...] = ()
 
     @property
     def is_due(self) -> bool:
@@ -76,14 +78,18 @@ class Inquest:
         if signo != Signals.SIGKILL or child.state is not State.BACKOFF:
             self._record(child, pid, signo, death)
             return
-        self._due.append((child, pid, signo, death))
+        self._due += ((child, pid, signo, death),)
         self._site.loop.after(_RECORD_DELAY_S, self.record_due)
 
     def record_due(self) -> None:
         """Record what waits for that."""
-        due, self._due = self._due, []
+        due, self._due = self._due, ()
         for child, pid, signo, death in due:
             self._record(child, pid, signo, death)
+
+    def record_late(self, child: Child, entry: Mapping[str, Any]) -> None:
+        """A death that a dead monitor has told of and not recorded any more: its ``exited`` event."""
+        self._record(child, entry["pid"], entry["signo"], parse_details(entry))
 
     def _record(self, child: Child, pid: int, signo: int, death: Death) -> None:
         if self._site.records.wants(self._config.name, signo, self._site.kernel.now_ns()):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HANGUP = 0x10  # EPOLLHUP
 _REAPER_PATIENCE_S = 1.0
+_BEGIN_S, _BEGIN_S_MAX = 0.001, 1.0
 
 
 class Instance:
@@ -64,6 +65,8 @@ class Instance:
         assert self.spawned is None, "a second instance"
         self.spawned, self.started_ns = spawned, started_ns
         self._watch(spawned)
+        if spawned.exec_fd >= 0:
+            self._site.loop.after(0.0, self._let_go)
 
     def settle(self) -> None:
         """A word of the program can be read before the end of its exec is: then that comes first."""
@@ -124,6 +127,12 @@ class Instance:
         if spawned.exec_fd >= 0:
             loop.watch(spawned.exec_fd, self._exec_decided)
         loop.watch(spawned.pidfd, self._exited)
+
+    def _let_go(self, delay_s: float = _BEGIN_S) -> None:
+        """Of what the child needed to begin, as soon as it has: the news of its exec waits for that."""
+        if not self._site.kernel.let_go():
+            again_s = min(2 * delay_s, _BEGIN_S_MAX)
+            self._site.loop.after(delay_s, lambda: self._let_go(again_s))
 
     def _exec_decided(self, _: int = 0) -> None:
         assert self.spawned is not None

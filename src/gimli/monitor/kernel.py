@@ -20,7 +20,7 @@ from gimli.monitor import leftovers, nameless, records
 from gimli.monitor.output import Output
 from gimli.monitor.patience import Patience
 from gimli.monitor.request import capture_request
-from gimli.monitor.spawn import Place
+from gimli.monitor.spawn import Place, exec_failure
 from gimli.paths import unlink_if_there
 from gimli.process import ExitStatus
 
@@ -69,7 +69,7 @@ class Kernel:
     # Starting.
 
     def spawn(self, service: Service, around: Surroundings, record_path: str) -> Spawned:
-        """Fork, and let the child record itself and exec.
+        """Clone, and let the child record itself and exec.
 
         Raises:
             OSError: no process, no descriptor, or no run record could be made.
@@ -97,9 +97,14 @@ class Kernel:
         poll.register(fd, select.POLLIN)
         return bool(poll.poll(0))
 
+    def let_go(self) -> bool:
+        """Let go of what children needed to begin; whether all of them have begun."""
+        return self._spawner.let_go()
+
     def exec_failure(self, exec_fd: int) -> str:
         """Why there was no exec; empty when there was."""
-        return os.read(exec_fd, _STATUS_BYTES_MAX).decode(errors="replace")
+        self._spawner.let_go()  # or we would wait for ourselves
+        return exec_failure(os.read(exec_fd, _STATUS_BYTES_MAX))
 
     # Finding again.
 
@@ -119,13 +124,19 @@ class Kernel:
         """The arguments of a process."""
         return process.command_line(pid) or ["?"]
 
-    def write_running(self, path: str, found: ProcessId) -> None:
-        """Record who the service is, where its record does not say it."""
-        records.write_running(path, found, self.boot_id)
+    def write_running(self, path: str, found: ProcessId, leader: int = 0) -> None:
+        """Record who the service is, where its record does not say it.
 
-    def session_of(self, pid: int) -> int:
-        """The leader of a process's session; 0 when it is gone."""
-        return process.session_of(pid) or 0
+        Args:
+            path: of the record.
+            found: the main process.
+            leader: of its session, where that is another one that was the main process before.
+        """
+        records.write_running(path, found, self.boot_id, leader)
+
+    def write_doubt(self, path: str) -> None:
+        """Record that nobody knows whether the service runs."""
+        records.write_doubt(path)
 
     def write_down(self, path: str) -> None:
         """Record that the service does not run."""
@@ -154,17 +165,29 @@ class Kernel:
         asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.now_ns()
         return living.start_ticks * clock.NANOSECONDS // os.sysconf("SC_CLK_TCK") - asleep_ns
 
-    def survey(self, bell_path: str) -> Survey:
-        """Every process that can be seen, by what it inherited from a service of this bell."""
-        return leftovers.survey(process.all_pids(), bell_path, self._owners)
+    def survey(self, bell_path: str, pids: Iterable[int] | None = None) -> Survey:
+        """Processes by what they inherited from a service of this bell; all that can be seen, or some.
+
+        Raises:
+            OSError: they cannot be seen now.
+        """
+        return leftovers.survey(process.all_pids() if pids is None else pids, bell_path, self._owners)
 
     def living(self, pids: Iterable[int]) -> list[ProcessId]:
-        """Those of ``pids`` that run."""
+        """Those of ``pids`` that run.
+
+        Raises:
+            OSError: they cannot be seen now.
+        """
         return leftovers.living(pids)
+
+    def holds(self, pid: int, paths: list[str]) -> bool:
+        """Whether a process has one of these files open, which it can only have inherited."""
+        return nameless.holds(pid, paths)
 
     def is_grouped(self, service: str, pid: int) -> bool:
         """Whether a process is in the control group of its service."""
-        return pid in (self._cgroups.members(service) or ())
+        return pid in (self.group_members(service) or ())
 
     def pidfd_of(self, wanted: ProcessId) -> int | None:
         """A pidfd of exactly this process; None when it has ended.
@@ -212,13 +235,13 @@ class Kernel:
         A debugger reaps before us what it is attached to, at its leisure. We do not wait for it: the child
         is a stranger from then on, and is reaped as one.
         """
-        held = process.status_of_zombie(ended.pid)
-        options = os.WEXITED if held is None else os.WEXITED | os.WNOHANG
-        reaped = os.waitid(os.P_PIDFD, ended.pidfd, options)
-        if reaped is not None:
-            return ExitStatus.from_waitid(reaped.si_code, reaped.si_status)
-        assert held is not None
-        return held
+        reaped = os.waitid(os.P_PIDFD, ended.pidfd, os.WEXITED | os.WNOHANG)
+        if reaped is None:
+            if held := process.status_of_zombie(ended.pid):
+                return held
+            reaped = os.waitid(os.P_PIDFD, ended.pidfd, os.WEXITED)
+        assert reaped is not None
+        return ExitStatus.from_waitid(reaped.si_code, reaped.si_status)
 
     def status_of_stranger(self, pid: int, pidfd: int) -> ExitStatus | None:
         """How an adopted process ended, which is somebody else's child; None when that cannot be known yet.
@@ -234,23 +257,21 @@ class Kernel:
             pass
         return process.status_of_zombie(pid) or _reaped_status(pidfd)
 
-    def leftovers(self, service: str, ended: Spawned, bell_path: str, expected: set[int]) -> list[ProcessId]:
-        """What the main process of a service has left running.
+    def group_members(self, service: str) -> list[int] | None:
+        """The processes of a service's control group; None where nobody knows."""
+        return self._cgroups.members(service)
 
-        Args:
-            service: its name.
-            ended: the main process.
-            bell_path: of this monitor.
-            expected: children of ours that are somebody else.
+    def orphans(self, expected: set[int]) -> list[int]:
+        """Our children but those expected, and all below them: what main processes have left to us.
+
+        Raises:
+            OSError: they cannot be seen now.
         """
-        members = self._cgroups.members(service) if ended.grouped else None
-        if members is None:
-            # The orphans of our own child are ours now; those of a stranger may be anybody's.
-            candidates = process.all_pids() if ended.adopted else leftovers.orphans(expected)
-            members = list(
-                leftovers.survey(candidates, bell_path, self._owners).of(service, ended.leader or ended.pid)
-            )
-        return leftovers.living(members)
+        return leftovers.orphans(expected)
+
+    def kill_group(self, service: str) -> None:
+        """Kill everybody in a service's control group at once, who forks meanwhile too. Since Linux 5.14."""
+        self._cgroups.kill(service)
 
     def remove_group(self, service: str) -> None:
         """Remove the control group of a service that does not run."""

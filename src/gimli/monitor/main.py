@@ -31,6 +31,7 @@ def main() -> int:
 
     ``--takeover STATE_FD``: go on with that state, in the same process.
     """
+    gc.disable()  # until it runs: what is made before stays, and a thousand services are many objects
     if sys.argv[1] == "--verify-state":
         return verify(sys.stdin.buffer.read())
     if sys.argv[1] == "--takeover":
@@ -55,17 +56,21 @@ def _begin(told: config.Monitor, ready_fd: int) -> int:
 
 
 def _go_on(state_fd: int) -> int:
+    return _run(_take_over(state_fd))
+
+
+def _take_over(state_fd: int) -> Monitor:
+    """Nothing of the document stays when this has returned."""
     packed = json.loads(_read_all(state_fd))
-    told = config.unpack_monitor(packed["config"])
+    told = config.unpack_monitor(packed.pop("config"))
     _name_process(told.instance)
     _let_signal(told.signalled_by)
     try:
-        monitor = Monitor(told, packed)
+        return Monitor(told, packed)
     except Exception:  # noqa: BLE001 - it was verified; whatever it is, the services are worth more
         import traceback  # noqa: PLC0415 - 9 ms and 1 MB that a monitor without bugs never needs
 
         _begin_afresh(told, traceback.format_exc())
-    return _run(monitor)
 
 
 def _begin_afresh(told: config.Monitor, why: str) -> NoReturn:
@@ -85,6 +90,7 @@ def _begin_afresh(told: config.Monitor, why: str) -> NoReturn:
 def _run(monitor: Monitor) -> int:
     # What exists now lives as long as the monitor does: no collection need look at it again.
     gc.freeze()
+    gc.enable()
     return monitor.run()
 
 

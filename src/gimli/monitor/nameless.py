@@ -21,20 +21,42 @@ def reopen(pid: int, path: str) -> int | None:
     Returns:
         It, for reading and writing, without waiting; None when the process holds none, or it has its name.
     """
-    directory = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return None
-    for name in names:
-        if (found := _reopen_if(os.path.join(directory, name), path + _DELETED)) is not None:
+    wanted = _real(path) + _DELETED
+    for link in _links(pid):
+        if (found := _reopen_if(link, wanted)) is not None:
             return found
     return None
+
+
+def holds(pid: int, paths: list[str]) -> bool:
+    """Whether a process holds a file that has, or had, one of these paths."""
+    wanted = {_real(path) + suffix for path in paths for suffix in ("", _DELETED)}
+    return any(_target(link) in wanted for link in _links(pid))
 
 
 def is_nameless(fd: int) -> bool:
     """Nobody can open this file by a name."""
     return os.fstat(fd).st_nlink == 0
+
+
+def _links(pid: int) -> list[str]:
+    directory = f"/proc/{pid}/fd"
+    try:
+        return [os.path.join(directory, name) for name in os.listdir(directory)]
+    except OSError:
+        return []
+
+
+def _real(path: str) -> str:
+    """As the kernel writes it: without the links on the way."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 def _reopen_if(link: str, wanted: str) -> int | None:

@@ -121,7 +121,17 @@ def _describe_continuity(entry: Mapping[str, Any]) -> str:
             pids = ", ".join(map(str, entry["pids"]))
             return f"{service} has left processes behind ({pids}): sent {entry['signal']}"
         case "leftovers-remain":
-            return f"{service} has left processes behind ({entry['pids']}): {entry['why']}"
+            return (
+                f"{service} has left processes behind ({', '.join(map(str, entry['pids']))}): {entry['why']}"
+            )
+        case "directory-lost":
+            return f"{entry['path']}: {entry['why']}; {entry['fix']}"
+        case "directory-renewed":
+            return f"made again in {entry['path']}: {', '.join(entry['names'])}; {entry['why']}"
+        case "directory-unwatched":
+            return f"{entry['path']}: {entry['why']}"
+        case "monitor-superseded":
+            return f"this monitor ends, and leaves its services alone: {entry['what']}; {entry['why']}"
         case _:
             return _describe_sign(entry)
 

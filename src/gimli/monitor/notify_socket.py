@@ -10,8 +10,8 @@ is closed when the message has been handled, whatever became of it: that is also
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 import struct
 
 from gimli.control.server import listen
@@ -71,20 +71,43 @@ class NotifySocket:
         self.path = path
         self._on_message = on_message
         self._loop = loop
-        # Programs of other users send here as well; which messages count is decided by their sender's pid.
-        self._socket = listen(path, socket.SOCK_DGRAM, mode=0o666) if fd is None else socket.socket(fileno=fd)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket = self._listen() if fd is None else socket.socket(fileno=fd)
         loop.watch(self._socket.fileno(), self._readable)
 
     def fileno(self) -> int:
         """Its number, for a monitor after this one in the same process."""
         return self._socket.fileno()
 
+    def is_in_place(self) -> bool:
+        """There is something under its path."""
+        return os.path.lexists(self.path)
+
+    def renew(self) -> None:
+        """Make it again under its path.
+
+        Raises:
+            OSError: it cannot be made; all is as before.
+        """
+        made = self._listen()
+        self.drain()
+        self._close()
+        self._socket = made
+        self._loop.watch(made.fileno(), self._readable)
+
     def close(self) -> None:
         """Close it and take it out of the directory."""
+        self._close()
+        unlink_if_there(self.path)
+
+    def _listen(self) -> socket.socket:
+        # Programs of other users send here as well; which messages count is decided by their sender's pid.
+        made = listen(self.path, socket.SOCK_DGRAM, mode=0o666)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        return made
+
+    def _close(self) -> None:
         self._loop.forget(self._socket.fileno())
         self._socket.close()
-        unlink_if_there(self.path)
 
     def drain(self) -> None:
         """Handle what is there: the last words of a program that has just ended."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 
 from gimli.disk import Gauge
@@ -40,6 +41,7 @@ _BYTES_AT_ONCE = 1_048_576
 _HOLD_S = 1.0
 _QUIET_S = 5.0
 """So long nothing is dropped before a flood, or a full disk, counts as over."""
+_NOTHING, _NO_GAP = Memory(), Gap()
 _NO_ROOM = "less is free on the disk than is to stay free"
 
 
@@ -55,6 +57,12 @@ class Output:
         owner: uid of the program, which may open its own output again (/dev/stdout); -1: unchanged.
         packed: what ``pack`` gave to the monitor before us in this process.
     """
+
+    __slots__ = (
+        "_after", "_area", "_bucket", "_deadlines", "_dropped_at_s", "_end", "_gap", "_gauge", "_log",
+        "_lost", "_memory", "_note_bytes", "_noted", "_owner", "_page", "_spool", "_tell", "fd",
+        "fifo_path", "file", "followers",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,14 +84,14 @@ class Output:
         self._after = after
         self._spool = spool
         self._page = MarkPage(f"{fifo_path.removesuffix('.out')}.mark", spool.seed)
-        self._memory = Memory()
-        self._gap = Gap()
+        self._memory = _NOTHING
+        self._gap = _NO_GAP
         self._bucket = gaps.full_bucket(log.rate_bytes, time.monotonic()) if log.rate_bytes else None
-        self._gauge = Gauge(os.path.dirname(log.file), log.floor_bytes) if log.file else None
+        self._gauge = Gauge(sys.intern(os.path.dirname(log.file)), log.floor_bytes) if log.file else None
         self._area = self._end = 0
         self._note_bytes = 0
-        self._noted = Gap()
-        self._lost = Gap()
+        self._noted = _NO_GAP
+        self._lost = _NO_GAP
         """Since it was told that output is dropped; without ``why``, nothing is."""
         self._dropped_at_s = 0.0
         self._deadlines: dict[Callable[[], None], Deadline] = {}
@@ -94,7 +102,8 @@ class Output:
 
     def pack(self) -> dict[str, Any]:
         """What the next image of this process must be told; its FIFO's descriptor must be inherited."""
-        self._mark(Phase.IDLE)
+        if self._page.is_mapped:  # else there was no output, and the page would be made for saying so
+            self._mark(Phase.IDLE)
         lost = self._lost
         return {"fd": self.fd, "lost": [lost.why, lost.bytes, lost.lines]}
 
@@ -126,6 +135,11 @@ class Output:
         self.drain()
         os.close(self.fd)
         self.fd = opened
+
+    def renew_mark(self) -> None:
+        """The spool has been made anew: a mark that fits it, where the next monitor looks for it."""
+        self._page = MarkPage(self._page.path, self._spool.seed)
+        self._mark(Phase.IDLE)
 
     def close(self) -> None:
         """Write what is held, close the file and the FIFO, and remove it."""

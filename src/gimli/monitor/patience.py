@@ -64,6 +64,11 @@ class Patience:
         look: makes the service look at its page again, now.
     """
 
+    __slots__ = (
+        "_baselines", "_borne", "_debugged_since_ns", "_debugger_fd", "_has_let_go", "_look", "_loop",
+        "_probes", "_tell", "debugger", "look_by_ns",
+    )  # fmt: skip
+
     def __init__(self, loop: Loop, tell: Callable[..., None], look: Callable[[], None]) -> None:
         self.debugger: Tracer | None = None
         self.look_by_ns: int | None = None

@@ -1,6 +1,7 @@
 """Who runs? A service's run record, written so that one copy stays one copy whoever is killed when.
 
     monitor: lock, "starting" --fork--> child: "running PID START BOOT", unlock, exec
+    monitor: the program has named another main process: "running PID START BOOT LEADER"
     monitor: the child has ended: "down"
 
 The child writes its own line, because a monitor that is killed right after its fork has no time to; and the
@@ -22,9 +23,10 @@ from gimli.value import value
 
 RECORD_BYTES = 128
 """As in libgimli/spawn.c: one write replaces the whole of it."""
+_PID_MAX = 2**22  # PID_MAX_LIMIT of linux/threads.h
 _LOCK_TRIES = 200
 _LOCK_TRY_S = 0.01
-_RUNNING = re.compile(rb"running (\d{1,10}) (\d{1,20}) ([0-9a-f-]{1,40}) *\n")
+_RUNNING = re.compile(rb"running (\d{1,10}) (\d{1,20}) ([0-9a-f-]{1,40})(?: (\d{1,10}))? *\n")
 
 
 @value
@@ -35,6 +37,8 @@ class Record:
     process: ProcessId | None = None
     """Of one that is running: who."""
     boot_id: str = ""
+    leader: int = 0
+    """Of one that runs in the session of a process that was the main one before: that. 0: of none such."""
 
 
 def parse_record(raw: bytes | None) -> Record:
@@ -49,10 +53,13 @@ def parse_record(raw: bytes | None) -> Record:
         if raw == format_record(kind):
             return Record(kind)
     match = _RUNNING.fullmatch(raw)
-    # Start 0 is a child that could not read /proc; no pid above 2^22 exists.
-    if len(raw) != RECORD_BYTES or not match or not 0 < int(match[1]) <= 2**22 or not int(match[2]):
+    if len(raw) != RECORD_BYTES or not match:
         return Record("damaged")
-    return Record("running", ProcessId(int(match[1]), int(match[2])), match[3].decode())
+    pid, start_ticks, leader = int(match[1]), int(match[2]), int(match[4] or 0)
+    # Start 0 is a child that could not read /proc.
+    if not 0 < pid <= _PID_MAX or not start_ticks or leader > _PID_MAX:
+        return Record("damaged")
+    return Record("running", ProcessId(pid, start_ticks), match[3].decode(), leader)
 
 
 def format_record(text: str) -> bytes:
@@ -114,23 +121,35 @@ def begin_start(path: str) -> int:
     return fd
 
 
-def write_running(path: str, found: ProcessId, boot_id: str) -> None:
+def format_running(found: ProcessId, boot_id: str, leader: int = 0) -> bytes:
+    """A record of one that runs."""
+    return format_record(
+        f"running {found.pid} {found.start_ticks} {boot_id}" + (f" {leader}" if leader else "")
+    )
+
+
+def write_running(path: str, found: ProcessId, boot_id: str, leader: int = 0) -> None:
     """Its record does not say who it is: the next monitor must find it there. Best effort."""
-    _write(path, f"running {found.pid} {found.start_ticks} {boot_id}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    _write(path, format_running(found, boot_id, leader), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
 
 def write_down(path: str) -> None:
     """The child has ended. Not being able to say so is harmless: its pid and start time name nobody."""
-    _write(path, "down", os.O_WRONLY)
+    _write(path, format_record("down"), os.O_WRONLY)
 
 
-def _write(path: str, text: str, flags: int) -> None:
+def write_doubt(path: str) -> None:
+    """A record that holds every monitor off until somebody has looked: an empty one is damaged."""
+    _write(path, b"", os.O_WRONLY | os.O_CREAT)
+
+
+def _write(path: str, record: bytes, flags: int) -> None:
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
         return
     try:
-        os.pwrite(fd, format_record(text), 0)
+        os.pwrite(fd, record, 0)
     except OSError:
         return
     finally:

@@ -270,7 +270,8 @@ def _is_up(service: Supervised) -> Answer:
 def _is_down(service: Supervised) -> Answer:
     if service.child.wish is not Wish.DOWN:
         raise GimliError(f"{service.config.name} does not stay down", why="it was asked to start meanwhile")
-    return {} if service.child.state in {State.DOWN, State.FAILED} else None
+    is_down = service.child.state in {State.DOWN, State.FAILED} and not service.is_clearing
+    return {} if is_down else None
 
 
 def _snapshot_outcome(service: Supervised, id_before: str | None) -> Answer:
@@ -288,9 +289,10 @@ def _refuse_snapshot(service: Supervised) -> None:
     Raises:
         GimliError: it does not run, or one is under way.
     """
-    if service.child.state not in WATCHED or not service.child.pid:  # no pid: its exec is not decided yet
+    is_ended = service.pid is None and service.is_clearing
+    if service.child.state not in WATCHED or not service.child.pid or is_ended:  # no pid: no exec yet
         raise GimliError(
             f"cannot take a snapshot of {service.config.name}",
-            why=f"it is {service.child.state.value}",
+            why="it has ended" if is_ended else f"it is {service.child.state.value}",
             fix="see: gimli ps",
         )

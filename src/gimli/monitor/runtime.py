@@ -12,22 +12,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 
 from gimli import clock, paths, process
-from gimli.control.server import Server, listen
+from gimli.control.server import Server
 from gimli.errors import GimliError
 from gimli.journal import Journal
-from gimli.lock import hold_instance
+from gimli.lock import InstanceLock
 from gimli.loop import Loop
-from gimli.monitor.cgroups import CGROUP_NAME, find_cgroups
-from gimli.monitor.deaths import Records, journal_details
+from gimli.monitor.bell import Bell
+from gimli.monitor.cgroups import find_cgroups
+from gimli.monitor.deaths import Records, find_unreported, journal_details
 from gimli.monitor.evidence import Evidence
 from gimli.monitor.helper import Helper
 from gimli.monitor.kernel import Kernel
-from gimli.monitor.narrator import Narrator
 from gimli.monitor.notify_socket import NotifySocket
 from gimli.monitor.pidfile import Pidfile
+from gimli.monitor.presence import Presence
 from gimli.monitor.reaper import become_subreaper, reap_strangers
 from gimli.monitor.requests import Requests
 from gimli.monitor.senders import Senders
@@ -57,8 +57,6 @@ NOTIFY_NAME = "notify"
 LOCK_NAME = "lock"
 STATE_SCHEMA = 2
 SPOOL_NAME = "spool"
-_RING_BYTES_MAX = 256
-_RINGS_AT_ONCE = 256
 _INTERNAL_ERRORS_MAX = 20
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 _REREAD_TIMEOUT_S = 20.0
@@ -83,17 +81,17 @@ class Monitor:
         self.started: str = before.get("started") or clock.now_rfc3339()
         self.takeovers: int = before.get("takeovers", 0)
         self.loop = Loop()
+        spawner = load_spawner()
+        spawner.reserve_berths()
         self._prepare_directories()
         lock_path = os.path.join(told.instance_dir, LOCK_NAME)
-        self._lost_pid: int | None = None
-        if packed:
-            self._lock_fd: int = packed["lock_fd"]
-        else:
-            self._lock_fd, self._lost_pid = hold_instance(
-                lock_path,
-                f"a monitor for {told.instance!r}",
-                "see: gimli ps; choose another name with --name, or end it with: gimli down",
-            )
+        self._lock = InstanceLock(
+            lock_path,
+            f"a monitor for {told.instance!r}",
+            "see: gimli ps; choose another name with --name, or end it with: gimli down",
+            before.get("lock_fd"),
+        )
+        self._lost_pid = self._lock.lost_pid
         self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
         self.journal = Journal(journal_path(told), cap_bytes=told.journal_bytes // 2)
         self.evidence = Evidence(
@@ -101,11 +99,7 @@ class Monitor:
         )
         self._spool = Spool(os.path.join(told.instance_dir, SPOOL_NAME))
         bell_path = os.path.join(told.instance_dir, BELL_NAME)
-        self._bell = (
-            socket.socket(fileno=packed["bell_fd"])
-            if packed
-            else listen(bell_path, socket.SOCK_DGRAM, mode=0o666)
-        )
+        self._bell = Bell(self.loop, bell_path, self._rung, fd=before.get("bell_fd"))
         notify_path = os.path.join(told.instance_dir, NOTIFY_NAME)
         self._notify = NotifySocket(self.loop, notify_path, self._notified, fd=before.get("notify_fd"))
         self._strangers_refused = False
@@ -123,7 +117,7 @@ class Monitor:
         self._control = Server(self.loop, control_path, self.requests.handle, control.get("fd"))
         self._descriptors = tuple(before.get("descriptors") or raise_descriptor_limit())
         owners = [made.identity.uid for made in told.services if made.identity]
-        self._kernel = Kernel(load_spawner(), self._cgroups, self._spool, owners)
+        self._kernel = Kernel(spawner, self._cgroups, self._spool, owners)
         site = Site(
             self._kernel,
             self.loop,
@@ -139,12 +133,14 @@ class Monitor:
             self._notify,
         )
         if told.foreground:
+            from gimli.monitor.narrator import Narrator  # noqa: PLC0415 - 0.1 MB that gimli up never needs
+
             self.journal.subscribers.append(Narrator().tell)
         self.supervision = Supervision(told, site, self.requests.changed, before.get("supervision"))
         if packed:
             self._restore(packed)
         self.loop.watch(self._signals.fd, self._signalled)
-        self.loop.watch(self._bell.fileno(), self._rung)
+        self._presence = self._look_after_names()
 
     @property
     def services(self) -> dict[str, Supervised]:
@@ -166,13 +162,17 @@ class Monitor:
             self.begin()
         while not self.supervision.is_over():
             self.run_once()
+            if self._presence.is_superseded:
+                return 1  # what stands under our names is another's now
         return self.end()
 
     def begin(self) -> None:
         """What the first image does first."""
         instance, lost = self.told.instance, self._lost_pid
+        before = self.journal.remember() if lost else []
         self.journal.record("monitor-started", pid=os.getpid(), instance=instance, after_loss_of=lost)
         self.supervision.begin()
+        self.supervision.record_late(find_unreported(before, self.loop.now_ns()))
         self.senders.start()  # after the services: it takes milliseconds
         if lost:
             death = self.senders.of_death(lost, signal.SIGKILL, started_ns=0)
@@ -265,7 +265,7 @@ class Monitor:
             "wished_again": wished_again,
             "hup_to_forward": self._hup_to_forward,
             "handed_ns": self.loop.now_ns(),
-            "lock_fd": self._lock_fd,
+            "lock_fd": self._lock.fd,
             "bell_fd": self._bell.fileno(),
             "notify_fd": self._notify.fileno(),
             "pidfile_fd": self.pidfile.fd if self.pidfile else None,
@@ -280,7 +280,7 @@ class Monitor:
 
     def _inherited(self) -> list[int]:
         return [
-            self._lock_fd,
+            self._lock.fd,
             self._bell.fileno(),
             self._notify.fileno(),
             *([self.pidfile.fd] if self.pidfile else []),
@@ -304,6 +304,7 @@ class Monitor:
         took_ms = (self.loop.now_ns() - packed["handed_ns"]) / 1e6
         self.journal.record("takeover", pid=os.getpid(), takeovers=self.takeovers, took_ms=round(took_ms, 3))
         self.supervision.resume()
+        self.loop.after(0.0, self._children_changed)  # the image before may have been about to look
         self._forward_hup()
         self.requests.changed()
         if packed["wished_again"]:
@@ -329,16 +330,25 @@ class Monitor:
         paths.make_private_dir(self.told.state_dir)
         for name in ("journal", "logs", "reports"):
             paths.make_private_dir(os.path.join(self.told.state_dir, name))
+        self._make_instance_dir()
+
+    def _make_instance_dir(self) -> None:
         # Programs of other users pass through to ring the bell; nothing here can be listed by them.
         paths.make_private_dir(os.path.dirname(self.told.instance_dir), mode=0o711)
         paths.make_private_dir(self.told.instance_dir, mode=0o711)
 
+    def _look_after_names(self) -> Presence:
+        parts = (self._bell, self._notify, self._control, self._spool, self._cgroups)
+        named = {part.path: part for part in parts if part.path}
+        return Presence(
+            self.loop, self.journal, self._lock, named, self._make_instance_dir, self.supervision.renew
+        )
+
     def _signalled(self, _: int) -> None:
         for received in self._signals.read():
             if received.signo == signal.SIGCHLD:
-                for service in self.services.values():
-                    service.stopped_itself()
-                self._reap()
+                # Behind the restart of who has ended: the kernel and we look at all children here.
+                self.loop.after(0.0, self._children_changed)
             else:
                 self._act_on(received)
 
@@ -350,6 +360,12 @@ class Monitor:
         except GimliError:
             paths.unlink_if_there(lock_path)
             raise
+
+    def _children_changed(self) -> None:
+        for service in tuple(self.services.values()):
+            if service.by_signal.is_awaited:
+                service.stopped_itself()
+        self._reap()
 
     def _reap(self) -> None:
         if reap_strangers(self.loop.children):
@@ -391,15 +407,10 @@ class Monitor:
         services = self.services.values() if self.told.foreground else ()
         return next((item for item in services if item.pid and process.belongs_to(pid, item.pid)), None)
 
-    def _rung(self, _: int) -> None:
+    def _rung(self, name: str) -> None:
         """A ring is a hint and names a service; what counts is what stands in that service's page."""
-        for _round in range(_RINGS_AT_ONCE):
-            try:
-                name = self._bell.recv(_RING_BYTES_MAX)
-            except BlockingIOError:
-                return
-            if service := self.services.get(name.decode(errors="replace")):
-                service.look_at_page()
+        if service := self.services.get(name):
+            service.look_at_page()
 
     def _notified(self, message: Message) -> None:
         """The kernel says who sent a message; whose process that is says /proc."""
@@ -416,6 +427,7 @@ class Monitor:
             self.journal.record("notify-refused", pid=message.pid, uid=message.uid, why=why)
 
     def _close(self) -> None:
+        self._presence.close()
         self.supervision.close()
         self._spool.close()
         self._bell.close()
@@ -424,9 +436,7 @@ class Monitor:
         self.senders.close()
         if self.pidfile:
             self.pidfile.close()
-        for name in (BELL_NAME, LOCK_NAME, CGROUP_NAME):
-            paths.unlink_if_there(os.path.join(self.told.instance_dir, name))
-        os.close(self._lock_fd)
+        self._lock.close()
         # Last: who waits for our end, as `gimli down` does, may start the next monitor at once.
         self._control.close()
         try:

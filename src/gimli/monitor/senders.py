@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from binascii import crc32
 
 from gimli import clock, process
 from gimli.errors import GimliError
@@ -17,6 +16,7 @@ from gimli.monitor import trace_lines
 from gimli.monitor.deaths import Death
 from gimli.monitor.trace import Trace, hold_only
 from gimli.monitor.trace_lines import Generated
+from gimli.paths import checksum
 from gimli.process import Signals
 from gimli.value import fields_of, value
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gimli.journal import Journal
     from gimli.loop import Loop
+    from gimli.process import ProcessId
     from gimli.signals import Received
 
 _TOLD_BY_TRACE = frozenset(
@@ -58,7 +59,7 @@ class Senders:
     def __init__(self, loop: Loop, journal: Journal, instance: str, instance_dir: str) -> None:
         self._loop = loop
         self._journal = journal
-        self._name = f"{instance}-{crc32(os.path.realpath(instance_dir).encode()):08x}"
+        self._name = f"{instance}-{checksum(os.path.realpath(instance_dir))}"
         self._trace: Trace | None = None
         self._last: dict[tuple[int, int], Generated] = {}
         self._victims: dict[int, int | None] = {}
@@ -89,7 +90,10 @@ class Senders:
         self._owed[signo] = max(0, owed - 1)
         if sent:
             return self._describe_all(sent, received)
-        return [] if owed else [self._describe(received.pid, received.uid)]
+        if owed:
+            return []
+        identity = process.identify(received.pid) if received.pid else None
+        return [self._describe(received.pid, received.uid, identity)]
 
     def of_death(self, pid: int, signo: int, *, started_ns: int) -> Death:
         """Who ended a process of ours.
@@ -195,12 +199,11 @@ class Senders:
         started = process.identify(sent.sender_pid)
         if started is None or started.start_ticks * _TICK_NS > sent.at_ns + _TICK_NS:
             return self._describe_gone(sent)
-        sender = self._describe(sent.sender_pid, None)
+        sender = self._describe(sent.sender_pid, None, started)
         return sender if sender["comm"] else self._describe_gone(sent)
 
-    def _describe(self, pid: int, uid: int | None) -> dict[str, Any]:
+    def _describe(self, pid: int, uid: int | None, identity: ProcessId | None) -> dict[str, Any]:
         """A sender as /proc shows it; one that sends again is not read again."""
-        identity = process.identify(pid) if pid else None
         known = self._known.get(pid)
         if known and identity and known.start_ticks == identity.start_ticks:
             return known.sender

@@ -10,8 +10,6 @@ machine answers with actions, and each is carried out by the part that it concer
 
 from __future__ import annotations
 
-from collections import deque
-
 from gimli import heartbeat
 from gimli.monitor import actions, adoption, events, machine, packing
 from gimli.monitor.aftermath import Aftermath
@@ -20,17 +18,18 @@ from gimli.monitor.child import Child, State, Wish
 from gimli.monitor.inquest import Inquest
 from gimli.monitor.instance import Instance
 from gimli.monitor.launch import launch, launch_command
+from gimli.monitor.leftovers import look_around
 from gimli.monitor.service_files import ServiceFiles
+from gimli.monitor.service_status import describe
 from gimli.monitor.signal_protocol import SignalProtocol
 from gimli.monitor.signalling import Signaller
-from gimli.monitor.signs import Signs, Subject
+from gimli.monitor.signs import Signs
 from gimli.monitor.snapshots import Snapshots
 from gimli.monitor.spawned import Spawned
 from gimli.monitor.survivor import find_survivor
 from gimli.monitor.timers import Timers
 from gimli.monitor.vigil import Vigil
 from gimli.process import ExitStatus, Signals
-from gimli.status import ServiceStatus
 from gimli.value import replace
 
 TYPE_CHECKING = False
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from gimli.monitor.leftovers import Survey
     from gimli.monitor.site import Site
     from gimli.process import ProcessId
+    from gimli.status import ServiceStatus
 
 WATCHED = frozenset({State.STARTING, State.RUNNING})
 _GONE = frozenset({State.DOWN, State.FAILED})
@@ -64,8 +64,8 @@ class Supervised:
 
     # A monitor has a thousand of these, and an instance's own dictionary would be 3 kB.
     __slots__ = (
-        "_aftermath", "_autopsy", "_by_signal", "_down_since_ns", "_events", "_instance", "_kernel",
-        "_on_change", "_site", "_timers", "_vigil", "child", "config", "files", "inquest", "is_uncertain",
+        "_aftermath", "_autopsy", "_down_since_ns", "_events", "_instance", "_kernel", "_on_change",
+        "_site", "_timers", "_vigil", "by_signal", "child", "config", "files", "inquest", "is_uncertain",
         "signaller", "signs", "snapshots", "start_waits",
     )  # fmt: skip
 
@@ -81,36 +81,23 @@ class Supervised:
         self._site = site
         self._kernel = site.kernel
         self._on_change = on_change
-        self._events: deque[events.Event] = deque()
+        self._events: list[events.Event] = []
         self._down_since_ns = 0
         self.is_uncertain = False
         self.start_waits = False
         """It is to be started as soon as what a dead monitor's instance left behind is gone."""
-        self.files = ServiceFiles(config, site, self._tell, packed and packed["files"])
+        tell, look = self.tell, self.look_at_page  # one of each: a bound method is an object
+        self.files = ServiceFiles(config, site, tell, packed and packed["files"])
         self.snapshots = Snapshots(site.evidence, self._released, self._snapshot_news)
         self.inquest = Inquest(config, site, self.files, self.snapshots)
         self._autopsy = Autopsy(site.senders)
         self._timers = Timers(site.loop, self._expired)
         self._aftermath = Aftermath(config, site, self._tree_ended)
         self._instance = Instance(site, self._exec_decided, self._ended)
-        self.signaller = Signaller(site.kernel, self._tell, self._instance, self._aftermath, self._autopsy)
-        self._by_signal = SignalProtocol(site.kernel, is_foreign=config.identity is not None)
-        self._vigil = Vigil(site, self.files.page, self._tell, self.look_at_page, packed and packed["vigil"])
-        subject = Subject(
-            config=config,
-            page=self.files.page,
-            loop=site.loop,
-            notify_path=site.notify.path,
-            state=lambda: self.child.state,
-            handle=self.handle,
-            look=self.look_at_page,
-            tell=self._tell,
-            extend_stop=self._extend_stop,
-            change_main=self._change_main,
-            settle=self._instance.settle,
-            start_command=lambda command: launch_command(self.config, site, command),
-        )
-        self.signs = Signs.unpack(subject, packed["signs"]) if packed else Signs(subject)
+        self.signaller = Signaller(site.kernel, tell, self._instance, self._aftermath, self._autopsy)
+        self.by_signal = SignalProtocol(site.kernel, is_foreign=config.identity is not None)
+        self._vigil = Vigil(site, self.files.page, tell, look, packed and packed["vigil"])
+        self.signs = Signs(self, self.files.page, site.loop, site.notify.path)
         if packed:
             self._restore(packed)
 
@@ -120,7 +107,7 @@ class Supervised:
         """Adopt the instance that a dead monitor left, if there is one.
 
         Args:
-            survey: of the processes that may be instances; None where every record is certain.
+            survey: of all processes; None where every record is certain, or nobody could look.
         """
         found = find_survivor(self._kernel, self.config.name, self.files.record_path, survey)
         recorded = found.record.process
@@ -129,24 +116,22 @@ class Supervised:
             case adoption.Adopt(process=living) if found.pidfd is not None:
                 if recorded != living:
                     self.files.record_running(living)
-                self._adopt(living, found.pidfd)
+                self._adopt(living, found.pidfd, found.record.leader)
             case adoption.Adopt(process=living):
-                self._tell("ended-unseen", pid=living.pid, why="it has ended this instant")
+                self.tell("ended-unseen", pid=living.pid, why="it has ended this instant")
+                self._aftermath.begin_unseen(found.dead, survey)
             case adoption.Refuse(why=why):
                 self.handle(events.AdoptionRefused(why))
             case adoption.Start(because=because):
                 if recorded:
-                    self._tell("ended-unseen", pid=recorded.pid, why=because)
-                if recorded and found.record.boot_id == self._kernel.boot_id:
-                    # What it left behind must not meet the next instance.
-                    dead = Spawned(recorded.pid, -1, -1, adopted=True)
-                    self._aftermath.begin(dead, None, is_orderly=False)
+                    self.tell("ended-unseen", pid=recorded.pid, why=because)
+                self._aftermath.begin_unseen(found.dead, survey)
 
-    def _adopt(self, found: ProcessId, pidfd: int) -> None:
+    def _adopt(self, found: ProcessId, pidfd: int, leader: int) -> None:
         grouped = self._kernel.is_grouped(self.config.name, found.pid)
-        leader = self._kernel.session_of(found.pid)
         self._vigil.begin(self._kernel.now_ns())
         self.files.take_nameless(found.pid)
+        self.files.prepare_log()
         spawned = Spawned(found.pid, pidfd, -1, adopted=True, grouped=grouped, leader=leader)
         self._instance.begin(spawned, self._kernel.started_ns(found))
         self.signs.adopted(found.pid, leader or found.pid)
@@ -156,7 +141,7 @@ class Supervised:
     def start(self) -> None:
         """It is wanted up. Where a copy may still run, that is looked at once more."""
         if self.is_uncertain:
-            self.find_survivor(self._kernel.survey(self._site.bell_path))
+            self.find_survivor(look_around(self._kernel, self._site.bell_path))
         if self._aftermath.is_unexplained:
             self.start_waits = True
         elif not self.is_uncertain:
@@ -168,7 +153,7 @@ class Supervised:
         return {
             "name": self.config.name,
             "child": packing.pack_child(self.child),
-            "asked_by_signal": self._by_signal.is_asked,
+            "asked_by_signal": self.by_signal.is_asked,
             "down_since_ns": self._down_since_ns,
             "is_uncertain": self.is_uncertain,
             "start_waits": self.start_waits,
@@ -184,7 +169,7 @@ class Supervised:
 
     def _restore(self, packed: dict[str, Any]) -> None:
         self.child = packing.unpack_child(packed["child"], self.config.policy)
-        self._by_signal.is_asked = packed["asked_by_signal"]
+        self.by_signal.is_asked = packed["asked_by_signal"]
         self._down_since_ns = packed["down_since_ns"]
         self.is_uncertain = packed["is_uncertain"]
         self.start_waits = packed["start_waits"]
@@ -193,6 +178,7 @@ class Supervised:
         self._timers.restore(packed["timers"])
         self._aftermath.restore(packed["aftermath"])
         self._instance.restore(packed["instance"])
+        self.signs.restore(packed["signs"])
 
     def descriptors(self) -> list[int]:
         """Those that the next image of the monitor must inherit."""
@@ -209,9 +195,27 @@ class Supervised:
         self.look_at_page()
         self._watch()
 
+    def renew(self) -> None:
+        """Somebody has removed the runtime directory: make again what the next monitor has to find in it.
+
+        Page and FIFO have no name while this instance holds them. The next instance gets others, and the next
+        monitor finds those that this one holds.
+
+        Raises:
+            OSError: it cannot be told who runs.
+        """
+        if self.files.output:
+            self.files.output.renew_mark()
+        if self.files.is_recorded():
+            return
+        if self.is_uncertain:
+            self.files.record_doubt()
+        elif (spawned := self._instance.spawned) and (running := self._kernel.identify(spawned.pid)):
+            self.files.record_running(running, spawned.leader)
+
     def retire(self) -> None:
         """The configuration does not name it any more."""
-        self._tell("retired", why="gimli.toml does not name it any more")
+        self.tell("retired", why="gimli.toml does not name it any more")
         self.handle(events.StopWanted("gimli.toml does not name it any more"))
 
     def close(self) -> None:
@@ -238,7 +242,7 @@ class Supervised:
                 self.child, orders = machine.step(self.child, self._events[0])
                 for order in orders:
                     self._carry_out(order)
-                self._events.popleft()
+                del self._events[0]
         except BaseException:
             self._events.clear()  # one left in the queue would hold back all that follow, for ever
             raise
@@ -272,12 +276,12 @@ class Supervised:
         elif self._kernel.belongs_to(crash.pid, self.signs.leader):
             self.handle(events.WorkerCrashed(crash))
         else:
-            self._tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
+            self.tell("crash-refused", pid=crash.pid, why="it is not a descendant of the service")
             self.files.page.release()
 
     def stopped_itself(self) -> None:
         """A child has changed its state: perhaps this program asks for its snapshot, as the original's do."""
-        if not self._by_signal.is_complete(self._instance.spawned):
+        if not self.by_signal.is_complete(self._instance.spawned):
             return
         if self.child.state in WATCHED:
             self.handle(events.CrashReported(None))
@@ -286,7 +290,7 @@ class Supervised:
 
     def crash_signalled(self) -> None:
         """USR2 from the program; its STOP may come before or after."""
-        self._by_signal.is_asked = True
+        self.by_signal.is_asked = True
         self.stopped_itself()
 
     def beat_by_signal(self) -> None:
@@ -304,6 +308,7 @@ class Supervised:
         assert self.pid is not None
         self.handle(machine.judge_exec(self.pid, says_ready=self.signs.says_ready))
         self.signs.executed()
+        self.files.prepare_log()
         self.look_at_page()
         self.stopped_itself()
 
@@ -326,21 +331,35 @@ class Supervised:
             is_ordered = self._autopsy.is_ordered(status.signo)
             self.handle(machine.judge_end(self.child, status, ordered=is_ordered))
             self._record_end()
-        elif self.start_waits:
+            return
+        self._record_end()
+        if self.start_waits:
             self.start_waits = False
             self.handle(events.StartWanted())
+        else:
+            self._on_change(self)
 
     def _record_end(self) -> None:
         """After the journal: a monitor that is killed in between leaves it to the next one to tell."""
         if self.pid is None:
             self.files.record_down()
 
-    def _change_main(self, pid: int, pidfd: int) -> int:
+    @property
+    def is_clearing(self) -> bool:
+        """Its main process has ended, and what that has left behind has not."""
+        return self._aftermath.is_under_way
+
+    def settle(self) -> None:
+        """What the program says may be read before the news of its exec is: learn of that first."""
+        self._instance.settle()
+
+    def change_main(self, pid: int, pidfd: int) -> int:
         """Another process is the main one from now on; the pidfd of the former one."""
         former_pidfd = self._instance.change_main(pid, pidfd)
         self.child = replace(self.child, pid=pid)
         if named := self._kernel.identify(pid):
-            self.files.record_running(named)
+            leader = self._instance.spawned.leader if self._instance.spawned else 0
+            self.files.record_running(named, leader)
         return former_pidfd
 
     def _released(self, pid: int) -> None:
@@ -365,7 +384,8 @@ class Supervised:
                 return
         self.handle(_EXPIRED[timer]())
 
-    def _extend_stop(self, delay_s: float) -> None:
+    def extend_stop(self, delay_s: float) -> None:
+        """Let a stop that is under way last so much longer, from now."""
         if self.child.state is State.STOPPING:
             self._timers.extend(actions.Timer.STOP, delay_s)
 
@@ -389,16 +409,17 @@ class Supervised:
                 self.inquest.record_death(self.child, pid, signo, self._autopsy.death)
             case actions.LetGo():
                 self.files.page.die_at_once()
-                if self._by_signal.is_asked:
+                if self.by_signal.is_asked:
                     self.signaller.send_silently(Signals.SIGCONT)
             case actions.Arm(timer=timer, delay_s=delay_s):
                 self._timers.arm(timer, delay_s)
             case actions.Disarm(timer=timer):
                 self._timers.disarm(timer)
             case actions.Tell(event=event, details=details):
-                self._tell(event, **dict(details))
+                self.tell(event, **dict(details))
 
-    def _tell(self, event: str, **details: Any) -> None:
+    def tell(self, event: str, **details: Any) -> None:
+        """Write an event of this service to the journal."""
         if event == "started" and self._down_since_ns and self.child.restarts:
             down_ns = self._kernel.now_ns() - self._down_since_ns
             details["after_ms"] = round(down_ns / 1e6, 3)
@@ -406,9 +427,13 @@ class Supervised:
             details |= self._autopsy.journal_details(details["signo"])
         self._site.journal.record(event, self.config.name, **details)
 
+    def start_command(self, command: tuple[str, ...]) -> Spawned:
+        """Start a probe."""
+        return launch_command(self.config, self._site, command)
+
     def _spawn(self) -> None:
         assert self.pid is None, "a second instance"
-        self._by_signal.is_asked = False
+        self.by_signal.is_asked = False
         self._autopsy.forget()
         started_ns = self._kernel.now_ns()
         self._vigil.begin(started_ns)
@@ -432,22 +457,5 @@ class Supervised:
 
     def status(self) -> ServiceStatus:
         """The service as ``gimli ps`` shows it."""
-        now_ns, pid = self._kernel.now_ns(), self.pid
-        sight = self._vigil.sight(pid, self.config.policy.intervals) if pid else None
-        due_ns = self._timers.due_ns(actions.Timer.RESTART) if self.child.state is State.BACKOFF else None
-        return ServiceStatus(
-            name=self.config.name,
-            state=self.child.state.value,
-            pid=pid,
-            restarts=self.child.restarts,
-            uptime_s=(now_ns - self._instance.started_ns) / 1e9 if pid else None,
-            beat_age_s=(now_ns - sight.beat_ns) / 1e9 if sight and sight.beat_ns else None,
-            last_report=self.snapshots.last_report,
-            because=self.child.because,
-            next_start_s=None if due_ns is None else max(0.0, (due_ns - now_ns) / 1e9),
-            note=sight.note if sight else "",
-            log=self.config.log.file,
-            debugger=sight.debugger if sight else None,
-            starved=sight.starved if sight else False,
-            late=sight.late if sight else "",
-        )
+        report, now_ns = self.snapshots.last_report, self._kernel.now_ns()
+        return describe(self.config, self.child, self._instance, self._vigil, self._timers, report, now_ns)

@@ -7,8 +7,6 @@ the names away, not the files.
 
 from __future__ import annotations
 
-import os
-
 from gimli.monitor.config import Log
 from gimli.value import plain
 
@@ -36,7 +34,7 @@ class ServiceFiles:
         OSError: a file cannot be made.
     """
 
-    __slots__ = ("_config", "_log", "_record_path", "_site", "_tell", "output", "page")
+    __slots__ = ("_config", "_log", "_site", "_tell", "output", "page")
 
     def __init__(
         self,
@@ -48,7 +46,6 @@ class ServiceFiles:
         self._config = config
         self._site = site
         self._tell = tell
-        self._record_path = self._path("run")
         self.page = site.kernel.open_page(self._path("page"), packed["page_fd"] if packed else None)
         self._log = config.log
         """Where the program that runs writes to."""
@@ -65,7 +62,7 @@ class ServiceFiles:
     @property
     def record_path(self) -> str:
         """Where it says who runs (``records``)."""
-        return self._record_path
+        return self._path("run")
 
     def prepare(self) -> None:
         """Have everything in place for the next instance, by its name.
@@ -94,18 +91,31 @@ class ServiceFiles:
         if self.output and (fd := kernel.reopen_nameless(pid, self.output.fifo_path)) is not None:
             self._switch_output(self.output, fd)
 
-    def record_running(self, found: ProcessId) -> None:
-        """This process is the service."""
-        self._site.kernel.write_running(self._record_path, found)
+    def record_running(self, found: ProcessId, leader: int = 0) -> None:
+        """This process is the service; ``leader``, of its session, was its main process before."""
+        self._site.kernel.write_running(self.record_path, found, leader)
+
+    def record_doubt(self) -> None:
+        """Nobody knows whether the service runs."""
+        self._site.kernel.write_doubt(self.record_path)
+
+    def is_recorded(self) -> bool:
+        """There is a run record, whatever it says."""
+        return self._site.kernel.read_record(self.record_path).kind != "missing"
 
     def record_down(self) -> None:
         """The service does not run."""
-        self._site.kernel.write_down(self._record_path)
+        self._site.kernel.write_down(self.record_path)
 
     def drain(self) -> None:
         """Take the output that is there."""
         if self.output:
             self.output.drain()
+
+    def prepare_log(self) -> None:
+        """Have the log's file there. After the start: to make a thousand files takes its time."""
+        if self.output:
+            self.output.file.prepare()
 
     def reopen_log(self) -> None:
         """Logrotate has renamed the file."""
@@ -128,11 +138,11 @@ class ServiceFiles:
         """Close them, and take them out of the runtime directory; page and record stay where that is said."""
         self._close_output()
         self.page.close()
-        for path in () if keeps_record else (self.page.path, self._record_path):
+        for path in () if keeps_record else (self.page.path, self.record_path):
             self._site.kernel.remove(path)
 
     def _path(self, suffix: str) -> str:
-        return os.path.join(self._site.instance_dir, f"{self._config.name}.{suffix}")
+        return f"{self._site.instance_dir}/{self._config.name}.{suffix}"
 
     def _open_output(self, packed: dict[str, Any] | None = None) -> None:
         if self._log.file is None:

@@ -30,11 +30,14 @@ class SignalProtocol:
         self.is_asked = False
         """USR2 has come, and its STOP has not been seen."""
 
+    @property
+    def is_awaited(self) -> bool:
+        """It may be about to stop for its snapshot."""
+        return self.is_asked or self._is_foreign
+
     def is_complete(self, spawned: Spawned | None) -> bool:
         """Whether it stands still now and waits for its snapshot; once for each stop."""
-        if not (self.is_asked or self._is_foreign):
-            return False
-        if not spawned or spawned.exec_fd >= 0:
+        if not self.is_awaited or not spawned or spawned.exec_fd >= 0:
             return (
                 False  # a monitor that was late hears of its signal first: once more when its exec is known
             )

@@ -26,18 +26,47 @@ from gimli.monitor.main_process import Former, open_member
 from gimli.monitor.probe import Prober
 from gimli.monitor.ready_pipe import ReadyPipe
 from gimli.monitor.spawn import Given
-from gimli.value import replace, value
+from gimli.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from gimli.loop import Deadline, Loop
+    from gimli.monitor.child import Child
     from gimli.monitor.config import Intervals, Service, Target
     from gimli.monitor.notify import Notice
     from gimli.monitor.notify_socket import Message
     from gimli.monitor.spawned import Spawned
+
+    class Subject(Protocol):
+        """The service whose signs these are, as far as they move it."""
+
+        config: Service
+        child: Child
+
+        def handle(self, event: events.Event) -> None:
+            """Let the machine take an event."""
+
+        def look_at_page(self) -> None:
+            """Look at the page now."""
+
+        def tell(self, event: str, **details: Any) -> None:
+            """Write an event of the service to the journal."""
+
+        def extend_stop(self, delay_s: float) -> None:
+            """Let the stop last so much longer, from now, if it is under way and was shorter."""
+
+        def change_main(self, pid: int, pidfd: int) -> int:
+            """Another process is the main one from now on; the pidfd of the former one."""
+
+        def settle(self) -> None:
+            """Learn of an exec that has succeeded: what the program says may be read before that is."""
+
+        def start_command(self, command: tuple[str, ...]) -> Spawned:
+            """Start a command where the service runs."""
+
 
 _US = 1_000_000
 """Microseconds of a second."""
@@ -48,48 +77,37 @@ _FEW = 20
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
-@value
-class Subject:
-    """The service whose signs these are, as far as they move it."""
-
-    config: Service
-    page: heartbeat.PageFile
-    loop: Loop
-    notify_path: str
-    state: Callable[[], State]
-    handle: Callable[[events.Event], None]
-    look: Callable[[], None]
-    """Look at the page now."""
-    tell: Callable[..., None]
-    extend_stop: Callable[[float], None]
-    """Let the stop last so much longer, from now, if it is under way and was shorter."""
-    change_main: Callable[[int, int], int]
-    """Another process (pid and pidfd) is the main one from now on; the pidfd of the former one."""
-    settle: Callable[[], None]
-    """Learn of an exec that has succeeded: what the program says may be read before that is."""
-    start_command: Callable[[tuple[str, ...]], Spawned]
-    """Start a command where the service runs."""
-
-
 class Signs:
     """The other signs of life of one service, through all its instances.
 
     Args:
         subject: the service.
+        page: its heartbeat page.
+        loop: where what it says is waited for.
+        notify_path: where it may send what it says.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    __slots__ = (
+        "_beats", "_entered_ns", "_few_told", "_former", "_is_ready", "_is_reloading", "_last_probe_failure",
+        "_loop", "_main", "_notify_path", "_page", "_pending", "_pipe", "_probers", "_start_s", "_stop_by_ns",
+        "_subject", "_told", "_watchdog_s", "_write_fd", "leader", "store",
+    )  # fmt: skip
+
+    def __init__(self, subject: Subject, page: heartbeat.PageFile, loop: Loop, notify_path: str) -> None:
         self._subject = subject
+        self._page = page
+        self._loop = loop
+        self._notify_path = notify_path
         self._told = subject.config.signs
-        self.store = DescriptorStore(subject.loop)
+        self.store = DescriptorStore(loop)
         self.leader = 0
         """The process that was started; the main one, until it names another."""
         self._main = 0
-        self._former: list[Former] = []
+        self._former: tuple[Former, ...] = ()
         self._write_fd = -1
         self._pipe: ReadyPipe | None = None
         self._pending: Deadline | None = None
-        self._probers: list[Prober] = []
+        self._probers: tuple[Prober, ...] = ()
         self._forget_instance()
 
     def _forget_instance(self) -> None:
@@ -137,12 +155,12 @@ class Signs:
         if self._told.ready is ReadyBy.FD:
             read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(read_fd, False)
-            self._pipe = ReadyPipe(self._subject.loop, read_fd, self._pipe_ready, self._pipe_silent)
+            self._pipe = ReadyPipe(self._loop, read_fd, self._pipe_ready, self._pipe_silent)
             placed = ((self._write_fd, self._told.ready_fd),)
         if self._told.access is Access.NONE:
             return Given(placed=placed)
         environment = {
-            notify.ENV_SOCKET: self._subject.notify_path,
+            notify.ENV_SOCKET: self._notify_path,
             notify.ENV_WATCHDOG_USEC: str(round(self._subject.config.policy.intervals.watchdog_s * _US)),
         }
         own_pid = [notify.ENV_WATCHDOG_PID]
@@ -172,25 +190,25 @@ class Signs:
     def executed(self) -> None:
         """The program runs."""
         if self._told.ready is ReadyBy.DELAY:
-            self._pending = self._subject.loop.after(self._told.ready_delay_s, self._delay_over)
+            self._pending = self._loop.after(self._told.ready_delay_s, self._delay_over)
         self._begin_probes()
 
     def _begin_probes(self) -> None:
         told = self._told
         if told.ready_probe and told.ready_probe != told.probe and not self._is_ready:
-            self._probers.append(self._prober(told.ready_probe, self._ready_probed))
+            self._probers += (self._prober(told.ready_probe, self._ready_probed),)
         if told.probe:
-            self._probers.append(self._prober(told.probe, self._probed))
+            self._probers += (self._prober(told.probe, self._probed),)
 
     def ended(self) -> None:
         """The main process is gone. One that it had followed must not live beside the next instance."""
         self._stop_waiting()
         for prober in self._probers:
             prober.cancel()
-        self._probers = []
+        self._probers = ()
         for former in self._former:
             former.kill()
-        self._former = []
+        self._former = ()
         self.leader = self._main = 0
 
     def gone_for_good(self) -> None:
@@ -234,27 +252,24 @@ class Signs:
         for prober in self._probers:
             prober.interrupt()
 
-    @classmethod
-    def unpack(cls, subject: Subject, packed: dict[str, Any]) -> Signs:
-        """The inverse. A probe that was under way is asked again."""
-        signs = cls(subject)
-        signs.store.restore(packed.get("stored", []))
-        signs.leader, signs._main = packed["leader"], packed["main"]
-        signs._is_ready = packed["is_ready"]
-        signs._is_reloading = packed.get("is_reloading", False)
-        signs._beats = packed.get("beats", False)
-        signs._watchdog_s = packed.get("watchdog_s")
-        signs._start_s = packed.get("start_s")
-        signs._stop_by_ns = packed.get("stop_by_ns", 0)
-        signs._entered_ns = packed.get("entered_ns", 0)
-        signs._follow_again(packed)
-        return signs
+    def restore(self, packed: dict[str, Any]) -> None:
+        """Know what the image before knew. A probe that was under way is asked again."""
+        self.store.restore(packed.get("stored", []))
+        self.leader, self._main = packed["leader"], packed["main"]
+        self._is_ready = packed["is_ready"]
+        self._is_reloading = packed.get("is_reloading", False)
+        self._beats = packed.get("beats", False)
+        self._watchdog_s = packed.get("watchdog_s")
+        self._start_s = packed.get("start_s")
+        self._stop_by_ns = packed.get("stop_by_ns", 0)
+        self._entered_ns = packed.get("entered_ns", 0)
+        self._follow_again(packed)
 
     def _follow_again(self, packed: dict[str, Any]) -> None:
-        loop = self._subject.loop
+        loop = self._loop
         for pid in packed.get("former", []):
             if (pidfd := open_member(pid, self.leader)) is not None:
-                self._former.append(Former(loop, pid, pidfd))
+                self._former += (Former(loop, pid, pidfd),)
         if (pipe_fd := packed.get("pipe_fd", -1)) >= 0:
             os.set_inheritable(pipe_fd, False)
             self._pipe = ReadyPipe(loop, pipe_fd, self._pipe_ready, self._pipe_silent)
@@ -307,7 +322,7 @@ class Signs:
         """Everything of a message; what changes the phase last, so that the rest stands when it is told."""
         self._heed_descriptors(notice, message)
         if notice.status is not None:
-            self._subject.page.set_note(notice.status)
+            self._page.set_note(notice.status)
         if notice.errno or notice.bus_error or notice.exit_status is not None:
             self._tell_few(
                 "said-error", errno=notice.errno, bus_error=notice.bus_error, exit_status=notice.exit_status
@@ -318,7 +333,7 @@ class Signs:
             self._heed_interval(notice.watchdog_us)
         if notice.extend_us is not None:
             self._extend(notice.extend_us / _US)
-        if notice.reloading and self._subject.state() is State.RUNNING:
+        if notice.reloading and self._subject.child.state is State.RUNNING:
             self._is_reloading = True
             self._enter(heartbeat.STARTING)
             self._subject.tell("reloading", monotonic_us=notice.monotonic_us)
@@ -351,8 +366,8 @@ class Signs:
         for former in self._former:
             if former.pid == pid:
                 former.release()
-        former = Former(self._subject.loop, self._main, self._subject.change_main(pid, pidfd))
-        self._former = [*(other for other in self._former if other.pid != pid), former]
+        former = Former(self._loop, self._main, self._subject.change_main(pid, pidfd))
+        self._former = (*(other for other in self._former if other.pid != pid), former)
         self._main = pid
         self._tell_few("main-process", pid=pid)
 
@@ -360,10 +375,10 @@ class Signs:
         self._watchdog_s = watchdog_us / _US
         if watchdog_us == 0:
             self._beats = False
-            if self._subject.page.read().state == heartbeat.RUNNING:
+            if self._page.read().state == heartbeat.RUNNING:
                 self._enter(heartbeat.NOT_SUPPORTED)
         else:
-            self._subject.look()
+            self._subject.look_at_page()
 
     def _beat_by_notify(self) -> None:
         """Before READY=1 it is heeded as little as by systemd: the start interval bounds the start."""
@@ -373,7 +388,7 @@ class Signs:
         self._beat()
 
     def _hang(self) -> None:
-        page = self._subject.page.read()
+        page = self._page.read()
         silent_s = max(0.0, (clock.monotonic_ns() - page.beat_ns) / 1e9) if page.beat_ns else 0.0
         self._subject.tell("watchdog-triggered")
         allowed_s = self.intervals.watchdog_s
@@ -384,9 +399,9 @@ class Signs:
     def _extend(self, extend_s: float) -> None:
         """So long from now, if what is left of the present phase is shorter."""
         now_ns = clock.monotonic_ns()
-        match self._subject.state():
+        match self._subject.child.state:
             case State.STARTING:
-                left_s = self.intervals.start_s - (now_ns - self._subject.page.read().beat_ns) / 1e9
+                left_s = self.intervals.start_s - (now_ns - self._page.read().beat_ns) / 1e9
                 if extend_s > left_s:
                     self._start_s = extend_s
                     self._enter(heartbeat.STARTING)
@@ -404,7 +419,7 @@ class Signs:
         self._start_s = None
         self._stop_waiting()
         self._subject.handle(events.BecameReady(by))
-        page = self._subject.page.read()
+        page = self._page.read()
         if page.state == heartbeat.STARTING and page.beat_ns == self._entered_ns:
             # Ours, not the library's of a program that beats by the page as well: that one goes on by itself.
             self._enter(heartbeat.RUNNING if self._beats or self._told.probe else heartbeat.NOT_SUPPORTED)
@@ -429,11 +444,13 @@ class Signs:
 
     def _ready_probed(self, why: str) -> None:
         if not why:
-            self._probers.pop(0).cancel()
+            ready, *others = self._probers
+            self._probers = tuple(others)
+            ready.cancel()
             self._become_ready("probe")
 
     def _probed(self, why: str) -> None:
-        if self._subject.state() not in {State.STARTING, State.RUNNING}:
+        if self._subject.child.state not in {State.STARTING, State.RUNNING}:
             return
         if why:
             self._tell_silence(why)
@@ -446,13 +463,13 @@ class Signs:
 
     def _tell_silence(self, why: str) -> None:
         """Once for each reason in a row, and not while the program has yet to start."""
-        if why != self._last_probe_failure and self._subject.state() is State.RUNNING:
+        if why != self._last_probe_failure and self._subject.child.state is State.RUNNING:
             self._subject.tell("probe-failed", probe=str(self._told.probe), why=why)
             self._last_probe_failure = why
 
     def _prober(self, target: Target, on_end: Callable[[str], None]) -> Prober:
         return Prober(
-            self._subject.loop,
+            self._loop,
             target,
             interval_s=self._told.probe_interval_s,
             timeout_s=self._told.probe_timeout_s,
@@ -465,18 +482,18 @@ class Signs:
         if self._is_reloading:
             self._enter(heartbeat.STARTING)
             return
-        page = self._subject.page
+        page = self._page
         page.set_running(page.read().ticks + 1, clock.monotonic_ns())
-        self._subject.look()
+        self._subject.look_at_page()
 
     def _enter(self, state: int) -> None:
         """Write another phase of the heartbeat, or a beat in the present one."""
         self._write_state(state)
-        self._subject.look()
+        self._subject.look_at_page()
 
     def _write_state(self, state: int) -> None:
         self._entered_ns = clock.monotonic_ns()
-        self._subject.page.set_state(state, self._entered_ns)
+        self._page.set_state(state, self._entered_ns)
 
     def _tell_few(self, event: str, **details: Any) -> None:
         self._few_told += 1

@@ -37,8 +37,8 @@ class Snapshots:
         self._evidence = evidence
         self._on_release = on_release
         self._on_news = on_news
-        self._pids: set[int] = set()
-        self._waiting: list[dict[str, Any]] = []
+        self._pids: tuple[int, ...] = ()
+        self._waiting: tuple[dict[str, Any], ...] = ()
 
     @property
     def is_idle(self) -> bool:
@@ -49,20 +49,20 @@ class Snapshots:
         """Take the snapshot that ``request`` describes, now or after the one under way."""
         if request["pid"] in self._pids:
             if len(self._waiting) < _WAITING_MAX:
-                self._waiting.append(request)
+                self._waiting += (request,)
             else:
                 self._evidence.refuse(request, "too many are waiting")
             return
         self.failure = ""
-        self._pids.add(request["pid"])
+        self._pids += (request["pid"],)
         self._evidence.capture(request, self)
 
     def released(self, pid: int) -> None:
         """A capture is over, and the process it was of may go on; or is already another one."""
-        self._pids.discard(pid)
+        self._pids = tuple(each for each in self._pids if each != pid)
         request = next((waiting for waiting in self._waiting if waiting["pid"] == pid), None)
         if request:
-            self._waiting.remove(request)
+            self._waiting = tuple(waiting for waiting in self._waiting if waiting is not request)
             self.take(request)
         else:
             self._on_release(pid)
@@ -83,13 +83,12 @@ class Snapshots:
             "last_report": self.last_report,
             "failure": self.failure,
             "pids": sorted(self._pids),
-            "waiting": self._waiting,
+            "waiting": list(self._waiting),
         }
 
     def restore(self, packed: dict[str, Any]) -> None:
         """Go on where the image before has stopped."""
         self.last_report = packed["last_report"]
         self.failure = packed["failure"]
-        self._pids = set(packed["pids"])
-        waiting = packed["waiting"] or []
-        self._waiting = waiting if isinstance(waiting, list) else [waiting]  # an older image had one
+        self._pids = tuple(packed["pids"])
+        self._waiting = tuple(packed["waiting"])

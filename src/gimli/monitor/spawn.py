@@ -1,9 +1,8 @@
 """How does a program start?
 
-fork, a session of its own, its page and its output in place, exec: by ``libgimli/spawn.c``, since every line
-of Python between fork and exec costs page faults (docs/decisions/0004-spawn-in-c.md). Whether exec has
-succeeded comes back through a pipe that exec itself closes: the monitor learns it as an event, and waits for
-nothing.
+A process, a session of its own, its page and its output in place, exec: by ``libgimli/spawn.c``, beside the
+monitor and in its memory (docs/decisions/0004-spawn-in-c.md). Whether exec has succeeded comes back through a
+pipe that exec itself closes: the monitor learns it as an event, and waits for nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ import ctypes
 import fcntl
 import os
 import resource
-import signal
 
 from gimli import heartbeat
 from gimli.errors import GimliError
-from gimli.monitor import attributes
+from gimli.monitor.orders import Descriptors, pack_orders
 from gimli.monitor.spawned import Spawned
-from gimli.value import replace, value
+from gimli.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ _LIBRARY = os.path.join(
 )
 
 
-_OWN_PID_ROOM = 12
-"""Bytes of a pid and the end of the text: GIMLI_SPAWN_PID_ROOM of libgimli/spawn.c."""
 _THE_MONITORS_OWN = frozenset(
     {
         "NOTIFY_SOCKET",
@@ -43,6 +39,7 @@ _THE_MONITORS_OWN = frozenset(
         "FDSTORE",
     }
 )
+"""What a service manager has told the monitor is not meant for its programs."""
 
 
 @value
@@ -51,7 +48,7 @@ class Given:
 
     environment: tuple[tuple[str, str], ...] = ()
     own_pid: tuple[str, ...] = ()
-    """Variables that are to hold the program's own pid, which is known after the fork only."""
+    """Variables that are to hold the program's own pid, which only the child knows."""
     placed: tuple[tuple[int, int], ...] = ()
     """Descriptors of ours, and the numbers under which the program finds them."""
 
@@ -93,25 +90,29 @@ def raise_descriptor_limit() -> tuple[int, int]:
     return before
 
 
-def environment(
-    service: Service, around: Surroundings, base: dict[str, str], monitor_pid: int
-) -> dict[str, str]:
-    """The program's environment: the monitor's own, its user's, its service's, and the ABI's names."""
+def environment(service: Service, around: Surroundings, base: dict[str, str]) -> dict[str, str]:
+    """The program's environment: the monitor's own, its user's, its service's, and the ABI's names.
+
+    Without those that hold numbers which are known when it starts: its own pid, its page's descriptor.
+    """
     of_user = service.identity.environment if service.identity else ()
-    # What a service manager told the monitor is not meant for its programs.
-    made = {name: text for name, text in base.items() if name not in _THE_MONITORS_OWN}
-    made |= dict(of_user) | dict(service.environment) | dict(around.given.environment)
+    made = {**base, **dict(of_user), **dict(service.environment), **dict(around.given.environment)}
     if around.page_fd >= 0:
-        made |= {
-            heartbeat.ENV_PAGE_FD: str(around.page_fd),
-            heartbeat.ENV_MONITOR_PID: str(monitor_pid),
-            heartbeat.ENV_BELL: around.bell_path,
-            heartbeat.ENV_SERVICE: service.name,
-        }
+        made.pop(heartbeat.ENV_PAGE_FD, None)
+        made[heartbeat.ENV_MONITOR_PID] = str(os.getpid())
+        made[heartbeat.ENV_BELL] = around.bell_path
+        made[heartbeat.ENV_SERVICE] = service.name
     if around.library and service.preload:
         # The loader splits at colons and spaces; the command line refuses an install path that has one.
         made["LD_PRELOAD"] = ":".join(filter(None, (around.library, made.get("LD_PRELOAD"))))
+    for name in _own_pid(around):
+        made.pop(name, None)
     return made
+
+
+def _own_pid(around: Surroundings) -> tuple[str, ...]:
+    """Variables that the child fills in. With them the main process is told from what it forks."""
+    return (*around.given.own_pid, *((heartbeat.ENV_SERVICE_PID,) if around.page_fd >= 0 else ()))
 
 
 def load_spawner() -> Spawner:
@@ -130,40 +131,24 @@ def load_spawner() -> Spawner:
         ) from error
 
 
-class _Told(ctypes.Structure):
-    """``struct gimli_spawn`` of libgimli/spawn.c."""
-
-    _fields_ = (
-        ("program", ctypes.c_char_p),
-        ("argv", ctypes.POINTER(ctypes.c_char_p)),
-        ("envp", ctypes.POINTER(ctypes.c_char_p)),
-        ("cwd", ctypes.c_char_p),
-        ("input", ctypes.c_char_p),
-        ("output", ctypes.c_char_p),
-        ("page_fd", ctypes.c_int),
-        ("status_fd", ctypes.c_int),
-        ("record_fd", ctypes.c_int),
-        ("cgroup_fd", ctypes.c_int),
-        ("boot_id", ctypes.c_char_p),
-        ("descriptors_soft", ctypes.c_ulong),
-        ("descriptors_hard", ctypes.c_ulong),
-        ("has_session", ctypes.c_int),
-        ("attributes", ctypes.POINTER(attributes.Attributes)),
-        ("placed_from", ctypes.POINTER(ctypes.c_int)),
-        ("placed_at", ctypes.POINTER(ctypes.c_int)),
-        ("placed_count", ctypes.c_size_t),
-        ("own_pid", ctypes.POINTER(ctypes.c_char_p)),
-    )
-
-
 class Spawner:
     """Starts programs."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._gimli_spawn = library.gimli_spawn
+        self._gimli_spawn.argtypes = (
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.POINTER(ctypes.c_int),
+            ctypes.POINTER(ctypes.c_int),
+        )
+        self._reserve_berths = library.gimli_reserve_berths
+        self._clear_berths = library.gimli_clear_berths
+        # Once: it does not change, and encoding it anew would be a good part of each start.
+        self._base = {name: text for name, text in os.environ.items() if name not in _THE_MONITORS_OWN}
 
     def spawn(self, service: Service, around: Surroundings, place: Place | None = None) -> Spawned:
-        """Fork, and let the child exec.
+        """Clone, and let the child exec.
 
         Args:
             service: what to run.
@@ -177,20 +162,25 @@ class Spawner:
         raised = _Raised(max((target for _, target in around.given.placed), default=0))
         try:
             status_fd = raised.take(status_fd)
-            around = replace(
-                around,
-                page_fd=raised.copy(around.page_fd),
-                given=replace(
-                    around.given,
-                    placed=tuple((raised.copy(fd), target) for fd, target in around.given.placed),
-                ),
+            descriptors = Descriptors(
+                status=status_fd,
+                page=raised.copy(around.page_fd),
+                record=place.record_fd if place else -1,
+                cgroup=place.cgroup_fd if place else -1,
+                placed=tuple((raised.copy(fd), target) for fd, target in around.given.placed),
             )
-            told = _told(service, around, status_fd)
-            if place is not None:
-                told.record_fd, told.cgroup_fd = place.record_fd, place.cgroup_fd
-                told.boot_id = place.boot_id.encode()
-            pid = self._fork(told)
-            return Spawned(pid, _watchable(pid), exec_fd, grouped=told.cgroup_fd >= 0)
+            orders = pack_orders(
+                service,
+                descriptors,
+                environment(service, around, self._base),
+                own_pid=_own_pid(around),
+                own_page=heartbeat.ENV_PAGE_FD if around.page_fd >= 0 else "",
+                output_path=around.output_path,
+                boot_id=place.boot_id if place else "",
+                descriptor_limit=around.descriptors,
+            )
+            pid, pidfd, grouped = self._spawn(orders)
+            return Spawned(pid, pidfd, exec_fd, grouped=grouped)
         except OSError:
             os.close(exec_fd)
             raise
@@ -198,45 +188,31 @@ class Spawner:
             raised.close()
             os.close(status_fd)
 
-    def _fork(self, told: _Told) -> int:
-        pid: int = self._gimli_spawn(ctypes.byref(told))
+    def reserve_berths(self) -> None:
+        """Let children begin in this process's own table of descriptors: before there are many in it."""
+        self._reserve_berths()
+
+    def let_go(self) -> bool:
+        """Let go of what children needed to begin. Until then it is not seen whether their exec succeeds.
+
+        Returns:
+            Whether all of them have begun.
+        """
+        return bool(self._clear_berths() == 0)
+
+    def _spawn(self, orders: bytes) -> tuple[int, int, bool]:
+        pidfd, is_grouped = ctypes.c_int(), ctypes.c_int()
+        pid: int = self._gimli_spawn(orders, len(orders), ctypes.byref(pidfd), ctypes.byref(is_grouped))
         if pid < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
-        return pid
+        return pid, pidfd.value, bool(is_grouped.value)
 
 
-def _told(service: Service, around: Surroundings, status_fd: int) -> _Told:
-    """The orders of one spawn."""
-    made = environment(service, around, dict(os.environ), os.getpid())
-    own_pid = tuple(_own_pid(name) for name in around.given.own_pid)
-    others = (f"{name}={text}" for name, text in made.items() if name not in around.given.own_pid)
-    placed = around.given.placed
-    return _Told(
-        program=os.fsencode(service.command[0]),
-        argv=_strings((service.arg0 or service.command[0], *service.command[1:])),
-        envp=_pointers((*map(os.fsencode, others), *own_pid)),
-        cwd=_encoded(service.cwd),
-        input=None if service.inherit_stdin else os.devnull.encode(),
-        output=_encoded(around.output_path),
-        page_fd=around.page_fd,
-        status_fd=status_fd,
-        record_fd=-1,
-        cgroup_fd=-1,
-        descriptors_soft=attributes.rlim_t(around.descriptors[0]),
-        descriptors_hard=attributes.rlim_t(around.descriptors[1]),
-        has_session=service.has_session,
-        attributes=ctypes.pointer(attributes.pack(service)),
-        placed_from=(ctypes.c_int * len(placed))(*(fd for fd, _ in placed)),
-        placed_at=(ctypes.c_int * len(placed))(*(target for _, target in placed)),
-        placed_count=len(placed),
-        own_pid=_pointers(own_pid),
-    )
-
-
-def _own_pid(name: str) -> bytes:
-    """``NAME=`` with room behind it. A new text, not a shared one: the child writes into its copy."""
-    return bytes(bytearray(f"{name}=".encode().ljust(len(name) + 1 + _OWN_PID_ROOM, b"\0")))
+def exec_failure(message: bytes) -> str:
+    """What the child said when it could not become its program, in words; empty when it said nothing."""
+    number, _, what = message.partition(b" ")
+    return f"{os.fsdecode(what)}: {os.strerror(int(number))}" if what else ""
 
 
 class _Raised:
@@ -266,30 +242,3 @@ class _Raised:
         """Close the copies."""
         for fd in self._copies:
             os.close(fd)
-
-
-def _strings(texts: tuple[str, ...]) -> ctypes.Array[ctypes.c_char_p]:
-    """A NULL-terminated array, as exec takes it."""
-    return _pointers(tuple(map(os.fsencode, texts)))
-
-
-def _pointers(texts: tuple[bytes, ...]) -> ctypes.Array[ctypes.c_char_p]:
-    return (ctypes.c_char_p * (len(texts) + 1))(*texts, None)
-
-
-def _encoded(text: str | None) -> bytes | None:
-    return None if text is None else os.fsencode(text)
-
-
-def _watchable(pid: int) -> int:
-    """A pidfd. A child that cannot be watched must not live: it would be a second copy later.
-
-    Raises:
-        OSError: there are no descriptors left; the child is gone.
-    """
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise

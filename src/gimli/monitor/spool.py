@@ -36,10 +36,7 @@ class Spool:
 
     def __init__(self, path: str | None) -> None:
         self.path = path
-        fd, inode = _open(path, 2 * _AREA_BYTES)
-        if fd >= 0:
-            os.close(fd)
-        self.seed = int.from_bytes(_boot_id() + inode.to_bytes(8, "little"), "little")
+        self.seed = _make(path)
         """Marks of another boot, or of a spool that is gone, do not fit it."""
         self._mapped: tuple[memoryview, memoryview] | None = None
         self._token = os.urandom(TOKEN_BYTES)
@@ -78,16 +75,28 @@ class Spool:
         """What is stored there."""
         return bytes(self._areas[area][start:end])
 
+    def is_in_place(self) -> bool:
+        """The next monitor will find it, unless there can be no file."""
+        return self.path is None or os.path.exists(self.path)
+
+    def renew(self) -> None:
+        """Make the file anew: nothing is on its way. The marks of all services are to be made anew, too."""
+        self._unmap()
+        self.seed = _make(self.path)
+
     def close(self) -> None:
         """Remove the file."""
-        for area in self._mapped or ():
-            area.release()
-        self._mapped = None
+        self._unmap()
         for fd in self._peek or ():
             os.close(fd)
         self._peek = None
         if self.path is not None:
             unlink_if_there(self.path)
+
+    def _unmap(self) -> None:
+        for area in self._mapped or ():
+            area.release()
+        self._mapped = None
 
     def _opposite(self, fifo: int, size: int) -> bytes:
         """For a few bytes chance is not enough: look at them without taking them, by tee(2)."""
@@ -110,10 +119,17 @@ class MarkPage:
         seed: the spool's.
     """
 
+    __slots__ = ("_memory", "_seed", "path")
+
     def __init__(self, path: str, seed: int) -> None:
         self.path = path
         self._seed = seed
         self._memory: mmap.mmap | None = None
+
+    @property
+    def is_mapped(self) -> bool:
+        """It has been read or written here."""
+        return self._memory is not None
 
     def read(self) -> Mark | None:
         """The mark that a monitor before us has left; None when there is none that can be used."""
@@ -156,6 +172,14 @@ def enlarge(fifo: int) -> None:
         fcntl.fcntl(fifo, fcntl.F_SETPIPE_SZ, PIECE_BYTES)
     except OSError:
         return  # 64 KB, then
+
+
+def _make(path: str | None) -> int:
+    """Make the file, where there can be one; its seed."""
+    fd, inode = _open(path, 2 * _AREA_BYTES)
+    if fd >= 0:
+        os.close(fd)
+    return int.from_bytes(_boot_id() + inode.to_bytes(8, "little"), "little")
 
 
 def _map(path: str | None, size: int) -> mmap.mmap:

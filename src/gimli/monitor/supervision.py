@@ -9,16 +9,19 @@ It knows services and their site; signals, sockets and the takeover itself are t
 
 from __future__ import annotations
 
+import json
 import os
 
 from gimli.monitor import config, events
 from gimli.monitor.child import LIVE, State
+from gimli.monitor.leftovers import look_around
 from gimli.monitor.service import Supervised
+from gimli.process import signal_name
 from gimli.value import plain, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from gimli.monitor.leftovers import Survey
@@ -65,7 +68,7 @@ class Supervision:
             for name, path in kernel.records_in(self._site.instance_dir).items()
         }
         unsure = any(name not in known or known[name].kind == "damaged" for name in self.services)
-        survey = kernel.survey(self._site.bell_path) if unsure else None
+        survey = look_around(kernel, self._site.bell_path) if unsure else None
         for service in tuple(self.services.values()):
             service.find_survivor(survey)
         marked = survey.services.keys() if survey else set()
@@ -75,6 +78,23 @@ class Supervision:
         for service in tuple(self.services.values()):
             if service.config.autostart and not service.is_uncertain:
                 service.start()
+
+    def record_late(self, owed: list[Mapping[str, Any]]) -> None:
+        """Make the reports that a dead monitor has not begun any more.
+
+        Args:
+            owed: the ``exited`` events of these deaths.
+        """
+        for entry in owed:
+            service = self.services.get(entry["service"])
+            if service:
+                service.inquest.record_late(service.child, entry)
+                continue
+            what = f"the death of pid {entry['pid']} by {signal_name(entry['signo'])}"
+            why = (
+                "the monitor was killed before its report was begun, and gimli.toml does not name it any more"
+            )
+            self._site.journal.record("snapshot-failed", entry["service"], report=None, what=what, why=why)
 
     def shut_down(self, because: str) -> None:
         """Stop every service. Asked a second time: without waiting for the stop intervals."""
@@ -91,7 +111,7 @@ class Supervision:
         if not self.is_ending and not self._told.foreground:
             return False
         states = {service.child.state for service in self.services.values()}
-        if any(service.start_waits or service.inquest.is_due for service in self.services.values()):
+        if any(service.is_clearing or service.inquest.is_due for service in self.services.values()):
             return False
         if self.is_ending:
             return not states & LIVE and not self._site.evidence.is_capturing
@@ -119,8 +139,9 @@ class Supervision:
             wanted: names of the services in its configuration; of the others, theirs is handed on.
         """
         return {
+            # Each a document of its own: as objects, all of them at once would be 10 MB of a thousand.
             "services": [
-                service.pack() | ({} if name in wanted else {"config": plain(service.config)})
+                json.dumps(service.pack() | ({} if name in wanted else {"config": plain(service.config)}))
                 for name, service in self.services.items()
             ],
             "is_ending": self.is_ending,
@@ -133,6 +154,11 @@ class Supervision:
         for service in tuple(self.services.values()):
             service.interrupt()
 
+    def renew(self) -> None:
+        """Somebody has removed the runtime directory, and it has been made again."""
+        for service in self.services.values():
+            service.renew()
+
     def descriptors(self) -> list[int]:
         """Those that the next image of the monitor must inherit."""
         return [fd for service in self.services.values() for fd in service.descriptors()]
@@ -141,7 +167,8 @@ class Supervision:
         self.is_ending = packed["is_ending"]
         self._is_hasty = packed["is_hasty"]
         wanted = {made.name: made for made in self._told.services}
-        for item in packed["services"]:
+        for document in packed["services"]:
+            item = json.loads(document)
             made = wanted.pop(item["name"], None) or config.unpack_service(item["config"])
             self._add(made, item)
         self._added = list(wanted)
@@ -162,7 +189,7 @@ class Supervision:
             if service.config.name in self._retired:
                 service.retire()
             service.resume()
-        survey = self._site.kernel.survey(self._site.bell_path) if self._added else None
+        survey = look_around(self._site.kernel, self._site.bell_path) if self._added else None
         for name in self._added:
             self.services[name].find_survivor(survey)
         for name in (*self._added, *sorted(self._returned)):
@@ -184,10 +211,11 @@ class Supervision:
             self._site.journal.record("adoption-refused", name, why=f"cannot hold it: {error.strerror}")
             return
         service.find_survivor(survey)
-        if service.pid is None:
+        if service.pid is None and not service.is_clearing:
             service.close()
             return
-        service.config = replace(made, command=tuple(self._site.kernel.command_line(service.pid)))
+        if service.pid is not None:
+            service.config = replace(made, command=tuple(self._site.kernel.command_line(service.pid)))
         self.services[name] = service
         self._retired.add(name)
         service.retire()
@@ -196,7 +224,7 @@ class Supervision:
         if self._is_hasty and service.child.state is State.STOPPING:
             service.handle(events.StopExpired())  # it was captured when haste was asked for
         name = service.config.name
-        is_over = service.child.state not in LIVE and service.snapshots.is_idle
+        is_over = service.child.state not in LIVE and not service.is_clearing and service.snapshots.is_idle
         if name in self._retired and name in self.services and is_over:
             self._retired.discard(name)
             del self.services[name]

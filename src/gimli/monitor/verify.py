@@ -52,7 +52,8 @@ def check_state(state: dict[str, Any]) -> None:
     policies = {service.name: service.policy for service in told.services}
     for name in _TOP:
         state[name]
-    for item in state["supervision"]["services"]:
+    for document in state["supervision"]["services"]:
+        item = json.loads(document)
         policy = policies.get(item["name"]) or config.unpack_service(item["config"]).policy
         packing.unpack_child(item["child"], policy)
         packing.unpack_memory(item["vigil"]["memory"])

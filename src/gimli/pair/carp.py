@@ -95,8 +95,8 @@ def _nothing(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
     return vhid, ()
 
 
-def _listen(vhid: Vhid, _: Event) -> tuple[Vhid, tuple[Action, ...]]:
-    patience_s = master_down_interval_s(vhid.advbase, vhid.advskew)
+def _listen(vhid: Vhid, event: Enabled) -> tuple[Vhid, tuple[Action, ...]]:
+    patience_s = event.patience_s or master_down_interval_s(vhid.advbase, vhid.advskew)
     return vhid, (
         Arm(Timer.MASTER_DOWN, patience_s),
         Tell(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 class Enabled:
     """The interface is up, and the guard is in place."""
 
+    patience_s: float | None = None
+    """The silence after which it takes over; None: the usual one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Disabled:

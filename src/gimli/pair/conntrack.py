@@ -85,10 +85,12 @@ class Batch:
     Args:
         messages: netlink messages, in order.
         lost: the kernel has dropped events: its table must be read as a whole.
+        may_be_more: whether it is worth while to read at once again.
     """
 
     messages: list[bytes]
     lost: bool
+    may_be_more: bool
 
 
 class Events:
@@ -126,12 +128,12 @@ class Events:
             # What is still queued is older than what was lost, and worth nothing: everything is read anew.
             while self._receive():
                 pass
-            return Batch([], lost=True)
+            return Batch([], lost=True, may_be_more=False)
         view, lengths = self._view, self._lengths
         messages = [
             view[slot * _SLOT_BYTES : slot * _SLOT_BYTES + lengths[slot]].tobytes() for slot in range(count)
         ]
-        return Batch(messages, lost=False)
+        return Batch(messages, lost=False, may_be_more=count == _SLOTS)
 
     def _receive(self) -> int:
         """How many messages are in the slots."""

@@ -16,7 +16,6 @@ _ORDER = (*CANONICAL_ORDER, ctmessage.NAT_SRC, ctmessage.NAT_DST)
 
 # A canonical message about a protocol with ports over IPv4 has these at fixed places; see ctintake.py.
 _REPLY_AT, _STATUS_AT, _TIMEOUT_AT = 72, 124, 132
-_REPLY_HEADER = netlink.ATTRIBUTE.pack(52, netlink.NESTED | ctmessage.TUPLE_REPLY)
 _STATUS_HEADER = netlink.ATTRIBUTE.pack(8, ctmessage.STATUS)
 
 
@@ -120,7 +119,7 @@ def second_try(refused: bytes, error: int) -> list[bytes] | None:
 
 def _is_usual(message: bytes) -> bool:
     return (
-        message[_REPLY_AT : _REPLY_AT + 4] == _REPLY_HEADER
+        message[_REPLY_AT : _REPLY_AT + 4] == ctmessage.REPLY4_HEADER
         and message[_STATUS_AT : _STATUS_AT + 4] == _STATUS_HEADER
         and len(message) >= _TIMEOUT_AT
     )

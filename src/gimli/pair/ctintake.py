@@ -1,9 +1,8 @@
 """What do the kernel's messages become for the peer? The hot path: 50,000 messages a second come through.
 
-Almost all are events of one layout: the two tuples, with ports, an id, then a tail of status, timeout and
-what the protocol has to say. The layout is checked as one number under one mask. The tail is the same bytes
-for thousands of connections, so what it becomes is looked up. Other messages, and a tail that is seen for the
-first time, take the way through :func:`gimli.pair.ctmessage.canonical`, which knows every layout.
+In a message of the usual layout (:mod:`gimli.pair.ctlayout`) what stands behind the tuples is the same bytes
+for thousands of connections, so what it becomes is looked up. Other messages, and what is seen for the first
+time, take the way through :func:`gimli.pair.ctmessage.canonical`, which knows every layout.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ import struct
 from typing import TYPE_CHECKING
 
 from gimli.errors import PeerError
-from gimli.pair import ctmessage, netlink
+from gimli.pair import ctlayout, ctmessage, netlink
 from gimli.pair.ctfilter import may_move
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gimli.pair.ctfilter import Filter
+    from gimli.pair.ctlayout import Layout
 
     _Tails = dict[bytes, tuple[bytes, bytes]]
 
@@ -28,64 +28,16 @@ _KIND = slice(4, 8)
 _BEGUN = struct.pack("=HH", ctmessage.NEW, netlink.CREATE | netlink.EXCLUSIVE)
 _UPDATED = struct.pack("=HH", ctmessage.NEW, 0)
 _ENDED = struct.pack("=HH", ctmessage.DELETE, 0)
-"""Type and flags of the three kinds of event."""
+_DUMPED = struct.pack("=HH", ctmessage.NEW, netlink.MULTI)
+"""Type and flags of the three kinds of event, and of an entry of a dump."""
 
 _FAMILY = slice(16, 17)
+_INET = bytes((ctlayout.AF_INET,))
 
-
-class _Layout:
-    """Where things are in an event about a protocol with ports, over one family.
-
-    Args:
-        family: AF_INET or AF_INET6.
-        address_bytes: 4 or 16.
-        source_kind: CTA_IP_V4_SRC or CTA_IP_V6_SRC.
-    """
-
-    def __init__(self, family: int, address_bytes: int, source_kind: int) -> None:
-        self._shape = bytes((family, 0, 0, 0))
-        self._mask = b"\xff" * 4
-        address, ports_bytes = 4 + address_bytes, 28
-        ip_bytes = 4 + 2 * address
-        for direction in (ctmessage.TUPLE_ORIG, ctmessage.TUPLE_REPLY):
-            self._header(4 + ip_bytes + ports_bytes, netlink.NESTED | direction)
-            self._header(ip_bytes, netlink.NESTED | 1)  # CTA_TUPLE_IP
-            self._header(address, source_kind)
-            self._free(address_bytes)
-            self._header(address, source_kind + 1)
-            self._free(address_bytes)
-            self._header(ports_bytes, netlink.NESTED | 2)  # CTA_TUPLE_PROTO
-            for kind, value_bytes in ((1, 1), (2, 2), (3, 2)):  # CTA_PROTO_NUM, _SRC_PORT, _DST_PORT
-                self._header(4 + value_bytes, kind)
-                self._free(value_bytes, padding=4 - value_bytes)
-        tuples_end = 16 + len(self._shape)
-        self._header(8, ctmessage.ID)
-        tuple_bytes = (tuples_end - ctmessage.BODY) // 2
-        source_at = ctmessage.BODY + 12  # behind the headers of the tuple, its addresses and the source
-        destination_at = source_at + address
-        self.head = slice(16, 16 + len(self._shape))
-        self.mask, self.shape = (int.from_bytes(one, "little") for one in (self._mask, self._shape))
-        self.tuples = slice(16, tuples_end)
-        self.key = slice(ctmessage.BODY, ctmessage.BODY + tuple_bytes)
-        self.tail = slice(tuples_end + 8, None)
-        self.family_and_key = slice(16, ctmessage.BODY + tuple_bytes)
-        self.deletion_header = ctmessage.deletion(bytes(4), bytes(tuple_bytes))[:16]
-        self.addresses = tuple(
-            slice(at, at + address_bytes)
-            for start in (0, tuple_bytes)
-            for at in (source_at + start, destination_at + start)
-        )
-
-    def _header(self, length: int, kind: int) -> None:
-        self._shape += netlink.ATTRIBUTE.pack(length, kind)
-        self._mask += b"\xff" * 4
-
-    def _free(self, value_bytes: int, padding: int = 0) -> None:
-        self._shape += bytes(value_bytes + padding)
-        self._mask += bytes(value_bytes) + b"\xff" * padding
-
-
-_LAYOUTS = {b"\x02": _Layout(2, 4, 1), b"\x0a": _Layout(10, 16, 3)}
+_EVENTS = ctlayout.by_family(ctmessage.ID)
+_ENTRIES = ctlayout.by_family(
+    ctmessage.STATUS, ctmessage.MARK, ctmessage.ID, ctmessage.USE, ctmessage.TIMEOUT
+)
 
 
 class Intake:
@@ -101,38 +53,32 @@ class Intake:
         """Messages about connections that are not replicated."""
         self.refused = 0
         """Messages that were not understood."""
-        self._known: dict[bytes, tuple[_Layout, dict[bytes, _Tails]]] = {
-            family: (layout, {_BEGUN: {}, _UPDATED: {}}) for family, layout in _LAYOUTS.items()
+        self._events: dict[bytes, tuple[Layout, dict[bytes, _Tails]]] = {
+            family: (layout, {_BEGUN: {}, _UPDATED: {}}) for family, layout in _EVENTS.items()
         }
         """By family the layout; by kind of event and by tail the canonical message's header and tail."""
+        self._entries: dict[bytes, tuple[Layout, dict[bytes, tuple[bytes, bytes, bytes]]]] = {
+            family: (layout, {}) for family, layout in _ENTRIES.items()
+        }
+        """By family the layout; by status, mark and tail the canonical header, status, and what follows the
+        time-out."""
         self._exempt: dict[bytes, bool] = {}
 
     def take(self, messages: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
         """Keys and canonical messages, in order.
 
         Args:
-            messages: of ctnetlink: events and entries of dumps.
+            messages: of ctnetlink, whatever they are; this is fast with events.
         """
         taken: list[tuple[bytes, bytes]] = []
-        append, number, known_of, own = taken.append, int.from_bytes, self._known.get, self._filter.own
-        exempts = bool(self._filter.exemptions)
-        other = self._known[b"\x02"]  # its layout fits no message of another family
+        append, number, known_of = taken.append, int.from_bytes, self._events.get
+        other = self._events[_INET]  # its layout fits no message of another family
         for message in messages:
             layout, tails_of = known_of(message[_FAMILY], other)
             if number(message[layout.head], "little") & layout.mask != layout.shape:
                 self._take_any(message, taken)
                 continue
-            one, two, three, four = layout.addresses
-            source, destination = message[one], message[two]
-            if (
-                source in own
-                or destination in own
-                or message[three] in own
-                or message[four] in own
-                or not may_move(source, destination)
-                or (exempts and self._is_exempt(message[layout.tuples], message))
-            ):
-                self.filtered += 1
+            if not self._passes(layout, message):
                 continue
             kind = message[_KIND]
             if kind == _ENDED:
@@ -144,8 +90,55 @@ class Intake:
             elif made := tails.get(message[layout.tail]):
                 append((message[layout.key], made[0] + message[layout.tuples] + made[1]))
             elif self._take_any(message, taken):
-                _learn(tails, layout, message, taken[-1][1])
+                _learn_event(tails, layout, message, taken[-1][1])
         return taken
+
+    def take_dumped(self, messages: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+        """The same; this is fast with entries of a dump, each of which has another time left."""
+        taken: list[tuple[bytes, bytes]] = []
+        number, other = int.from_bytes, self._entries[_INET]
+        for message in messages:
+            layout, known = self._entries.get(message[_FAMILY], other)
+            usual = number(message[layout.head], "little") & layout.mask == layout.shape
+            if not usual or message[_KIND] != _DUMPED:
+                self._take_any(message, taken)
+                continue
+            if not self._passes(layout, message):
+                continue
+            lasting = _lasting(layout, message)
+            if made := known.get(lasting):
+                header, status, rest = made
+                timeout = message[layout.number[ctmessage.TIMEOUT]]
+                taken.append((message[layout.key], header + message[layout.tuples] + status + timeout + rest))
+            elif self._take_any(message, taken):
+                _learn_entry(known, layout, message, taken[-1][1])
+        return taken
+
+    def _passes(self, layout: Layout, message: bytes) -> bool:
+        """What :meth:`Filter.passes` says, for a message of the usual layout."""
+        own = self._filter.own
+        one, two, three, four = layout.addresses
+        source, destination = message[one], message[two]
+        if (
+            source in own
+            or destination in own
+            or message[three] in own
+            or message[four] in own
+            or not may_move(source, destination)
+            or (self._filter.exemptions and self._is_exempt(message[layout.tuples], message))
+        ):
+            self.filtered += 1
+            return False
+        return True
+
+    def _is_exempt(self, tuples: bytes, message: bytes) -> bool:
+        """What the filter says of a connection; it is asked once about each pair of tuples."""
+        known = self._exempt.get(tuples)
+        if known is None:
+            if len(self._exempt) >= 16 * _KNOWN_MAX:
+                self._exempt.clear()
+            known = self._exempt[tuples] = not self._filter.passes(message)
+        return known
 
     def _take_any(self, message: bytes, taken: list[tuple[bytes, bytes]]) -> bool:
         """Take a message of whatever layout, if it is to be taken."""
@@ -158,17 +151,8 @@ class Intake:
             self.refused += 1
         return False
 
-    def _is_exempt(self, tuples: bytes, message: bytes) -> bool:
-        """What the filter says of a connection; it is asked once about each pair of tuples."""
-        known = self._exempt.get(tuples)
-        if known is None:
-            if len(self._exempt) >= 16 * _KNOWN_MAX:
-                self._exempt.clear()
-            known = self._exempt[tuples] = not self._filter.passes(message)
-        return known
 
-
-def _learn(tails: _Tails, layout: _Layout, message: bytes, made: bytes) -> None:
+def _learn_event(tails: _Tails, layout: Layout, message: bytes, made: bytes) -> None:
     """Keep what became of a message's tail, if what is before the tail was passed on as it is."""
     end = layout.tuples.stop
     if made[16:end] != message[layout.tuples]:
@@ -176,3 +160,23 @@ def _learn(tails: _Tails, layout: _Layout, message: bytes, made: bytes) -> None:
     if len(tails) >= _KNOWN_MAX:
         tails.clear()
     tails[message[layout.tail]] = made[:16], made[end:]
+
+
+def _learn_entry(
+    known: dict[bytes, tuple[bytes, bytes, bytes]], layout: Layout, message: bytes, made: bytes
+) -> None:
+    """Likewise; the time-out stands between status and the rest of a canonical message."""
+    end = layout.tuples.stop
+    if made[16:end] != message[layout.tuples]:
+        return
+    if made[end + 8 : end + 16] != message[layout.number[ctmessage.TIMEOUT]]:
+        return
+    if len(known) >= _KNOWN_MAX:
+        known.clear()
+    known[_lasting(layout, message)] = made[:16], made[end : end + 8], made[end + 16 :]
+
+
+def _lasting(layout: Layout, message: bytes) -> bytes:
+    """What an entry says besides its tuples and what differs from entry to entry: id, uses, time left."""
+    numbers = layout.number
+    return message[numbers[ctmessage.STATUS]] + message[numbers[ctmessage.MARK]] + message[layout.tail]

@@ -31,7 +31,7 @@ NEW, GET, DELETE = 0x100, 0x101, 0x102
 """Types: NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_..."""
 
 TUPLE_ORIG, TUPLE_REPLY, STATUS, PROTOINFO, HELP, NAT_SRC, TIMEOUT, MARK = range(1, 9)
-ID, NAT_DST, TUPLE_MASTER, SEQ_ADJ_ORIG, SEQ_ADJ_REPLY = range(12, 17)
+USE, ID, NAT_DST, TUPLE_MASTER, SEQ_ADJ_ORIG, SEQ_ADJ_REPLY = range(11, 17)
 ZONE, LABELS, SYNPROXY = 18, 22, 24
 
 CANONICAL_ORDER = (
@@ -42,11 +42,14 @@ CANONICAL_ORDER = (
 one kernel."""
 
 TIMEOUT_HEADER = netlink.ATTRIBUTE.pack(8, TIMEOUT)
+REPLY4_HEADER = netlink.ATTRIBUTE.pack(52, netlink.NESTED | TUPLE_REPLY)
+"""Of a tuple with ports over IPv4. Behind it, other attributes stand at fixed places too."""
+
 _ZONE_HEADER = netlink.ATTRIBUTE.pack(6, ZONE)
 
 _STATUS_CONFIRMED = 0x8
-_STATUS_DROPPED = 0x1 | 0x80 | 0x100 | 0x200 | 0x800 | 0x1000 | 0x4000 | 0x8000
-"""EXPECTED, SRC_NAT_DONE, DST_NAT_DONE, DYING, TEMPLATE, UNTRACKED, OFFLOAD, HW_OFFLOAD."""
+_STATUS_DROPPED = 0x1 | 0x80 | 0x100 | 0x200 | 0x800 | 0x1000 | 0x2000 | 0x4000 | 0x8000
+"""EXPECTED, SRC_NAT_DONE, DST_NAT_DONE, DYING, TEMPLATE, UNTRACKED, HELPER, OFFLOAD, HW_OFFLOAD."""
 
 _PROTOINFO_TCP, _TCP_FLAGS_ORIGINAL, _TCP_FLAGS_REPLY = 1, 4, 5
 _BE_LIBERAL = 0x08
@@ -114,6 +117,8 @@ def canonical(message: bytes) -> tuple[bytes, bytes]:
         found[PROTOINFO] = _protoinfo_for_peer(found[PROTOINFO])
     if SYNPROXY in found and not any(any(part[4:]) for part in netlink.nested(found[SYNPROXY]).values()):
         del found[SYNPROXY]  # the kernel gives it to whatever came in by ctnetlink
+    if change is not Change.UPDATED and found.get(MARK, b"")[4:] == bytes(4):
+        del found[MARK]  # a dump tells it, an event does not; they are to be the same
     made = assembled(change, family, found)
     return key_of(made), made
 
@@ -220,6 +225,17 @@ def merged(held: bytes, update: bytes) -> bytes:
         PeerError: one of them is not well formed.
     """
     return assembled(Change(change_in(held)), family_of(held), parts(held) | parts(update))
+
+
+def is_same(one: bytes, other: bytes) -> bool:
+    """Whether two canonical messages about one connection differ at most in the time left.
+
+    Raises:
+        PeerError: one of them is not well formed.
+    """
+    if one[132:136] == TIMEOUT_HEADER == other[132:136] and one[72:76] == REPLY4_HEADER:  # IPv4, with ports
+        return one[16:132] == other[16:132] and one[140:] == other[140:]
+    return parts(one) | {TIMEOUT: b""} == parts(other) | {TIMEOUT: b""}
 
 
 def timeout_s(message: bytes) -> int:

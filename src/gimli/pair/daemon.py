@@ -8,6 +8,7 @@ hang; the kernel sees it by itself, when the lease is not renewed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -19,6 +20,7 @@ from gimli.control.server import Server
 from gimli.errors import GimliError
 from gimli.journal import Journal
 from gimli.loop import Loop
+from gimli.pair import punctuality
 from gimli.pair.address import remove_leftovers
 from gimli.pair.hooks import Hooks
 from gimli.pair.host import Host
@@ -29,6 +31,7 @@ from gimli.pair.runtime import Runtime
 from gimli.pair.statesync import StateSync
 from gimli.pair.status import describe
 from gimli.pair.track import Tracker
+from gimli.pair.vhid import Role
 from gimli.signals import SignalReader
 
 if TYPE_CHECKING:
@@ -70,22 +73,18 @@ class Daemon:
         self._journal = Journal(os.path.join(journal_dir, f"{INSTANCE}.jsonl"))
         self._journal.subscribers.append(tell)
         epoch_path = os.path.join(state_dir, "epoch")
+        self._memory = _Memory(epoch_path, os.path.join(self._runtime_dir, "master"))
         self._host = Host(pair, self._runtime_dir)
         for words in remove_leftovers(self._host.places):
             self._journal.record("leftover-removed", what=words, of=lost_pid)
+        self._hooks = Hooks(self._loop, self._journal)
         self._sync = _make_sync(pair, epoch_path)
         cookie = secrets.randbits(62)
         if any(carp.strict_replay for carp in pair.carp):
             cookie = rising(time.time_ns(), cookie)
         self._node = Node(pair, self._host.sources(), cookie, self._sync)
         self._runtime = Runtime(
-            pair,
-            self._node,
-            self._loop,
-            self._host,
-            self._journal,
-            Hooks(self._loop, self._journal),
-            lambda epoch: save_epoch(epoch_path, epoch),
+            pair, self._node, self._loop, self._host, self._journal, self._hooks, self._memory
         )
         self._tracker: Tracker | None = None
         self._server: Server | None = None
@@ -106,7 +105,7 @@ class Daemon:
     def _begin(self) -> None:
         self._journal.record("pair-started", pid=os.getpid(), vhids=[carp.vhid for carp in self._pair.carp])
         runtime = self._runtime
-        self._host.open(self._loop, runtime.heard, runtime.links_changed, runtime.guard_altered)
+        self._host.open(self._loop, runtime.heard, runtime.links_changed, runtime.guard_changed)
         if self._sync and self._pair.sync:
             runtime.replication = Replication(
                 self._pair.sync,
@@ -124,7 +123,9 @@ class Daemon:
         self._server = Server(self._loop, os.path.join(self._runtime_dir, SOCKET_NAME), self._asked)
         self._loop.watch(self._signals.fd, self._signalled)
         client.attach()
-        runtime.begin()
+        for why in filter(None, (punctuality.run_first(), punctuality.stay_in_memory())):
+            self._journal.record("not-punctual", why=why)
+        runtime.begin(is_heir=self._memory.is_heir)
         self._beat()
         client.running()
 
@@ -143,6 +144,7 @@ class Daemon:
                 self._journal.reopen()
             elif not self._is_ending:
                 self._is_ending = True
+                client.stopping()
                 self._runtime.stop(f"received {name}")
 
     def _beat(self) -> None:
@@ -174,9 +176,40 @@ class Daemon:
             self._runtime.replication.close()
         for words in self._host.close():
             self._journal.record("not-let-go", why=words)
+        self._hooks.finish()
         self._journal.record("pair-ended", pid=os.getpid())
         paths.unlink_if_there(self._lock_path)
         os.close(self._lock_fd)
+
+
+class _Memory:
+    """What outlives the daemon.
+
+    Args:
+        epoch_path: on the disk, where it outlives the boot.
+        master_path: in the runtime directory, which ends with the boot, as the kernel's connections do.
+    """
+
+    def __init__(self, epoch_path: str, master_path: str) -> None:
+        self._epoch_path = epoch_path
+        self._master_path = master_path
+
+    @property
+    def is_heir(self) -> bool:
+        """Whether this host was MASTER when its last daemon ended."""
+        return os.path.exists(self._master_path)
+
+    def remember_epoch(self, epoch: int) -> None:
+        """As :class:`gimli.pair.runtime.Memory`."""
+        save_epoch(self._epoch_path, epoch)
+
+    def remember_role(self, role: Role) -> None:
+        """As :class:`gimli.pair.runtime.Memory`."""
+        with contextlib.suppress(OSError):  # then the other node takes over, in its time
+            if role is Role.MASTER:
+                os.close(os.open(self._master_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            else:
+                os.unlink(self._master_path)
 
 
 def _make_sync(pair: Pair, epoch_path: str) -> StateSync | None:

@@ -6,23 +6,27 @@ Everything of the kernel that is neither a timer nor a connection is opened, loo
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gimli import clock
 from gimli.errors import GimliError
 from gimli.pair import guard, nft, packet, readback
 from gimli.pair.address import Addresses, AddressRefused, Place, subnets_of
+from gimli.pair.aside import Aside
+from gimli.pair.carrier import Carrier
 from gimli.pair.config import Mac
 from gimli.pair.guard import Guard, Guarded, Vhid
 from gimli.pair.lease import Leases
 from gimli.pair.links import Links
 from gimli.pair.linkwatch import LinkWatch
+from gimli.pair.netlink_socket import NETFILTER, Netlink
 from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
 from gimli.pair.tenure import Tenure
 from gimli.pair.track import Finding
 from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
+from gimli.pair.warden import look_and_mend
 from gimli.pair.wire import Receiver, Sender
 
 if TYPE_CHECKING:
@@ -33,8 +37,11 @@ if TYPE_CHECKING:
     from gimli.pair.links import Link
     from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.packet import Address
+    from gimli.pair.warden import Look
 
 _ETHERNET_BYTES = 14
+_GUARD_DEBOUNCE_S = 0.05
+"""A transaction of somebody else comes in many messages."""
 
 
 class SourceMissing(GimliError):
@@ -61,9 +68,12 @@ class Host:
         self.guard: Guard | None = None
         self._virtual = {address.ip for carp in pair.carp for address in carp.addresses}
         self._leases = Leases()
+        self._asking = Netlink(NETFILTER)
         devices = {name for place in self.places for name in (place.interface, place.device)}
         self._watch = LinkWatch(dict.fromkeys([*devices, *pair.track.interfaces]))
         self._closers: list[Callable[[], None]] = []
+        self._carriers: Aside[bool] | None = None
+        self._warden: Aside[Look] | None = None
 
     def sources(self) -> dict[int, Address]:
         """For each vhid the address that ranks it among equals.
@@ -78,7 +88,7 @@ class Host:
         loop: Loop,
         heard: Callable[[str, bytes], None],
         links_changed: Callable[[list[LinkEvent]], None],
-        guard_altered: Callable[[], None],
+        guard_changed: Callable[[list[Look]], None],
     ) -> None:
         """Set up the guard, then everything that listens.
 
@@ -103,10 +113,8 @@ class Host:
             )
         for interface in dict.fromkeys(carp.interface for carp in self._pair.carp):
             self._listen(loop, interface, heard)
-        watch = self._watch
-        self._call_back(loop, watch, lambda: links_changed(watch.read()))
-        guard_watch = GuardWatch(self._leases.port)
-        self._call_back(loop, guard_watch, lambda: guard_altered() if guard_watch.has_changed() else None)
+        self._watch_links(loop, links_changed)
+        self._watch_guard(loop, guard_changed)
 
     def obstacles(self) -> dict[int, str]:
         """For each vhid why its link is of no use; empty where it is of use."""
@@ -121,14 +129,20 @@ class Host:
             Finding(f"interface {name}:", self._watch.trouble(name)) for name in self._pair.track.interfaces
         ]
 
-    def poll_links(self) -> list[LinkEvent]:
-        """What the kernel would tell up to a second late; asked before an advertisement."""
-        return self._watch.poll()
+    def ask_for_carriers(self) -> None:
+        """Ask for what the kernel would tell up to a second late; it comes to ``links_changed``."""
+        if self._carriers:
+            self._carriers.tell()
 
     def own_addresses(self) -> frozenset[bytes]:
         """Addresses that do not move with mastership, packed: their connections are this host's own."""
         found = (each.address.ip for each in self._links.addresses())
         return frozenset(address.packed for address in found if address not in self._virtual)
+
+    def look_at_guard(self) -> None:
+        """Have the rules looked at, and mended; ``guard_changed`` is called then."""
+        if self._warden:
+            self._warden.tell()
 
     def guard_counts(self) -> dict[str, int] | None:
         """Frames dropped, by counter; None when there are no rules.
@@ -136,20 +150,7 @@ class Host:
         Raises:
             GuardRefused: the rules cannot be read.
         """
-        listing = nft.read()
-        return {name: count.packets for name, count in readback.counts(listing).items()} if listing else None
-
-    def mend_guard(self) -> tuple[str, ...]:
-        """What is different from what was set up and cannot be mended."""
-        assert self.guard is not None
-        try:
-            differences = readback.verify(nft.read(), self.guard)
-            if differences:
-                nft.apply(guard.ruleset(self.guard, fresh=False))
-                differences = readback.verify(nft.read(), self.guard)
-        except GuardRefused as refused:
-            differences = (str(refused),)
-        return differences
+        return nft.counts(self._asking)
 
     def close(self) -> list[str]:
         """Leave nothing behind but the guard.
@@ -168,6 +169,7 @@ class Host:
             close()
         self._settings.restore()
         self._leases.close()
+        self._asking.close()
         self._links.close()
         return wrong
 
@@ -196,7 +198,7 @@ class Host:
         self._call_back(loop, receiver, readable)
 
     def _call_back(
-        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch, readable: Callable[[], None]
+        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch | Aside[Any], readable: Callable[[], None]
     ) -> None:
         def close() -> None:
             loop.forget(opened.fileno())
@@ -204,6 +206,35 @@ class Host:
 
         loop.watch(opened.fileno(), lambda _: readable())
         self._closers.append(close)
+
+    def _watch_links(self, loop: Loop, links_changed: Callable[[list[LinkEvent]], None]) -> None:
+        watch = self._watch
+        asking = Carrier(
+            dict.fromkeys([*(carp.interface for carp in self._pair.carp), *self._pair.track.interfaces])
+        )
+        self._closers.append(asking.close)
+        carriers = self._carriers = Aside("carrier", asking.has_changed)
+        self._call_back(loop, watch, lambda: links_changed(watch.read()))
+        self._call_back(loop, carriers, lambda: links_changed(watch.poll() if carriers.take() else []))
+
+    def _watch_guard(self, loop: Loop, guard_changed: Callable[[list[Look]], None]) -> None:
+        assert self.guard is not None
+        wanted, watch, waits = self.guard, GuardWatch(self._leases.port), False
+        warden = self._warden = Aside("warden", lambda: look_and_mend(wanted))
+
+        def changed() -> None:
+            nonlocal waits
+            if watch.has_changed() and not waits:
+                waits = True
+                loop.after(_GUARD_DEBOUNCE_S, look)
+
+        def look() -> None:
+            nonlocal waits
+            waits = False
+            warden.tell()
+
+        self._call_back(loop, watch, changed)
+        self._call_back(loop, warden, lambda: guard_changed(warden.take()))
 
     def _link(self, name: str) -> Link:
         link = self._links.link(name)

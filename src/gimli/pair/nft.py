@@ -20,7 +20,7 @@ from typing import Any
 from gimli.errors import GimliError
 from gimli.pair import bpf, netlink, netlink_socket
 from gimli.pair.guard import FAMILY, TABLE
-from gimli.pair.netlink_socket import Message, Subscription
+from gimli.pair.netlink_socket import Message, Netlink, Subscription
 
 _NFT_TIMEOUT_S = 10.0
 
@@ -99,7 +99,8 @@ def _nft(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
 # ---- nf_tables by netlink; names and numbers from linux/netfilter/nf_tables.h ----------------------------
 
 _NFTABLES = 10  # NFNL_SUBSYS_NFTABLES
-_GETCHAIN, _NEWGEN = 4, 15
+_GETCHAIN, _NEWGEN, _GETOBJ = 4, 15, 19
+_COUNTER = 1  # NFT_OBJECT_COUNTER
 _FAMILY_NETDEV = 5
 _EVENTS = 7  # NFNLGRP_NFTABLES
 _GENERIC_BYTES = 4  # nfgenmsg: family, version, resource
@@ -145,6 +146,29 @@ def _concerns_us(kind: int, body: bytes) -> bool:
         return False
     # The first attribute of every such message is the name of the table.
     return dict(netlink.contents(body, _GENERIC_BYTES)).get(1) == f"{TABLE}\0".encode()
+
+
+def counts(asking: Netlink) -> dict[str, int] | None:
+    """How many frames each counter of the table has seen; None when there are none.
+
+    Args:
+        asking: a socket that stays open. This is no run of a program, and the loop may ask.
+
+    Raises:
+        GuardRefused: they cannot be read.
+    """
+    wanted = struct.pack(">BBH", _FAMILY_NETDEV, 0, 0) + netlink.text(1, TABLE)  # NFTA_OBJ_TABLE
+    found: dict[str, int] = {}
+    try:
+        for _, body in asking.dump(Message(_NFTABLES << 8 | _GETOBJ, wanted)):
+            parts = dict(netlink.contents(body, _GENERIC_BYTES))
+            if int.from_bytes(parts[3], "big") == _COUNTER:  # NFTA_OBJ_TYPE
+                data = dict(netlink.contents(parts[4]))  # NFTA_OBJ_DATA
+                name = parts[2].rstrip(b"\0").decode()  # NFTA_OBJ_NAME
+                found[name] = int.from_bytes(data[2], "big")  # NFTA_COUNTER_PACKETS
+    except OSError as error:
+        raise GuardRefused("cannot read the guard's counters", why=str(error)) from error
+    return found or None
 
 
 def _chain_devices() -> dict[str, str]:

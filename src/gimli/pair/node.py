@@ -22,7 +22,7 @@ from gimli.pair.demotion import SYNC_INCOMPLETE, Ledger
 from gimli.pair.election import judge_advertisement
 from gimli.pair.packet import PacketRefused, Refusal
 from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised, Unsynchronised
-from gimli.pair.vhid import Role, Vhid
+from gimli.pair.vhid import Role, Vhid, heir_patience_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -117,6 +117,9 @@ class Node:
         self._seats = {carp.vhid: _seat(carp, sources[carp.vhid], cookie) for carp in pair.carp}
         self._leader = pair.carp[0].vhid
         self._amount = pair.track.demotion
+        self._is_heir = self._is_stopped = False
+        self._held: list[Order] = []
+        """Orders that wait until the connections are in the kernel."""
         self._orders: list[Order | Emit | Note | SyncAction] = []
 
     @property
@@ -156,8 +159,14 @@ class Node:
 
     # Facts in.
 
-    def begin(self, now_s: float) -> None:
-        """It takes part from now on, where nothing is in the way."""
+    def begin(self, now_s: float, *, is_heir: bool = False) -> None:
+        """It takes part from now on, where nothing is in the way.
+
+        Args:
+            now_s: the time.
+            is_heir: this host was MASTER when its daemon ended, and nothing has told the kernel otherwise.
+        """
+        self._is_heir = is_heir
         if self.sync:
             self.sync_ordered(self.sync.follow(now_s), now_s)
         for seat in self._seats.values():
@@ -243,18 +252,23 @@ class Node:
         """A deadline of the state sync has come."""
         assert self.sync is not None
         self.sync_ordered(self.sync.due(now_s), now_s)
+        if not self.sync.is_taking_over:
+            self._orders += self._held
+            self._held = []
 
     def stop(self, because: str, now_s: float) -> None:
-        """The daemon ends: bow out, and have nothing any more."""
+        """The daemon ends: bow out, and have nothing any more. What comes after is ignored."""
+        self._is_stopped = True
         for seat in self._seats.values():
             self._apply(seat, carp_events.StopWanted(because), now_s)
 
     # What follows from them.
 
     def _enable_if_free(self, seat: _Seat, now_s: float) -> None:
-        if not seat.obstacles and seat.vhid.role is Role.INIT:
+        if not (seat.obstacles or self._is_stopped) and seat.vhid.role is Role.INIT:
             seat.heard_s = now_s
-            self._apply(seat, carp_events.Enabled(), now_s)
+            patience_s = heir_patience_s(seat.vhid.advbase, seat.vhid.advskew) if self._is_heir else None
+            self._apply(seat, carp_events.Enabled(patience_s), now_s)
 
     def _judge(self, seat: _Seat, heard: Heard, path: str, now_s: float) -> None:
         try:
@@ -289,16 +303,24 @@ class Node:
         leads = seat.vhid.vhid == self._leader
         for action in actions:
             self._order(seat, action)
-            if not leads or self.sync is None:
-                continue
-            if isinstance(action, carp_actions.TakeLease):
+            if self.sync and isinstance(action, carp_actions.TakeLease):
                 # Before the addresses: what comes for them finds its connection.
-                self.sync_ordered(self.sync.own(now_s), now_s)
-            elif isinstance(action, carp_actions.DropLease) and self.sync.is_owner:
+                self.sync_ordered(self.sync.own(now_s) if leads else self.sync.anticipate(), now_s)
+                self.sync_ordered(self.sync.due(now_s), now_s)
+            elif leads and self.sync and isinstance(action, carp_actions.DropLease) and self._is_to_follow:
                 # Before a bow-out that follows: who hears it is to know that this node owns nothing any more.
                 self.sync_ordered(self.sync.follow(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
+            self._is_heir = self._is_heir and before is Role.INIT
+
+    @property
+    def _is_to_follow(self) -> bool:
+        return self.sync is not None and self.sync.is_owner and not self._is_stopped
+
+    @property
+    def _is_taking_over(self) -> bool:
+        return self.sync is not None and self.sync.is_taking_over
 
     def _order(self, seat: _Seat, action: Action) -> None:
         vhid = seat.vhid.vhid
@@ -317,6 +339,15 @@ class Node:
                 return
             case carp_actions.TellDeaf(peer, why):
                 self._orders.append(Note("peer-deaf", {"vhid": vhid, "peer": str(peer.source), "why": why}))
+                return
+            case carp_actions.TakeAddresses() | carp_actions.Announce() if self._is_taking_over:
+                # With the address and without its connections, this host would reset those that end on it
+                # (source NAT). It has begun to advertise: nobody else takes the address meanwhile.
+                self._held.append(Order(vhid, action))
+                return
+            case carp_actions.DropAddresses():
+                self._held = [order for order in self._held if order.vhid != vhid]
+                self._orders.append(Order(vhid, action))
                 return
             case _:
                 self._orders.append(Order(vhid, action))

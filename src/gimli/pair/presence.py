@@ -76,13 +76,9 @@ class Presence:
 
         Raises:
             LeaseLapsed: it is MASTER no more.
-            GuardRefused: the kernel does not answer about the lease.
+            GuardRefused: the guard is not in place.
         """
-        self.tenure.prove()
-        error = self.send(advertisement)
-        if not error:
-            self.tenure.prolong()
-        return error
+        return self.tenure.send(lambda: self.send(advertisement))
 
     def send(self, advertisement: Advertisement) -> str:
         """Send an advertisement as it is; why it did not go out on every path, empty when it did."""

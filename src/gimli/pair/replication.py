@@ -117,6 +117,7 @@ class Replication:
         self.unsent = 0
         self._events: Events | None = None
         self._dump: Dump | None = None
+        self._begin_dump: Deadline | None = None
         self._socket = self._ends.link()
         loop.watch(self._socket.fileno(), self._readable)
 
@@ -134,15 +135,16 @@ class Replication:
                     self._loop.watch(self._events.fileno(), self._happened)
             case syncactions.Dump():
                 self._close_dump()
-                self._dump = self._ends.dump()
-                self._loop.watch(self._dump.fileno(), self._dumped)
+                if self._begin_dump is None:
+                    # Later, for one order may follow another at once, and each beginning takes the kernel
+                    # 9 ms: it walks through all of its 262,144 buckets for the first entry.
+                    self._begin_dump = self._loop.after(0.0, self._open_dump)
             case _:
                 raise AssertionError(f"{action} is for somebody else")
 
     def settle(self) -> None:
         """After orders: wake when the machine has something to do."""
-        # The nanosecond behind it: a hair before it, nothing is due, and it is asked for again at once.
-        due_ns = int(self._sync.next_due_s() * clock.NANOSECONDS) + 1
+        due_ns = round(self._sync.next_due_s() * clock.NANOSECONDS)
         if self._deadline is None or self._deadline.callback is None or due_ns < self._deadline.at_ns:
             if self._deadline:
                 self._deadline.cancel()
@@ -152,6 +154,8 @@ class Replication:
         """Let go of the link and of the kernel."""
         if self._deadline:
             self._deadline.cancel()
+        if self._begin_dump:
+            self._begin_dump.cancel()
         self._close_dump()
         self._stop_listening()
         self._loop.forget(self._socket.fileno())
@@ -207,6 +211,11 @@ class Replication:
             self._events.close()
             self._events = None
 
+    def _open_dump(self) -> None:
+        self._begin_dump = None
+        self._dump = self._ends.dump()
+        self._loop.watch(self._dump.fileno(), self._dumped)
+
     def _close_dump(self) -> None:
         if self._dump is not None:
             self._loop.forget(self._dump.fileno())
@@ -253,8 +262,14 @@ def load_epoch(path: str) -> int:
 
 
 def save_epoch(path: str, epoch: int) -> None:
-    """Remember an epoch. A disk that refuses is no reason to stop: the peer knows it too."""
+    """Remember an epoch. A disk that refuses is no reason to stop: the peer knows it too.
+
+    Written in place, for to put another file there may wait for the disk; epochs only grow, so that no digit
+    of an earlier one stays.
+    """
     with contextlib.suppress(OSError):
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(f"{epoch}\n")
-        os.replace(f"{path}.new", path)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, f"{epoch}\n".encode())
+        finally:
+            os.close(fd)

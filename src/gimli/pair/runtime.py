@@ -9,7 +9,7 @@ does not exist, the same code runs in a simulation (docs/pair-simulation.md).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gimli import clock
 from gimli.pair import carp_actions, syncactions
@@ -23,7 +23,6 @@ from gimli.pair.vhid import Role
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gimli.errors import GimliError
     from gimli.journal import Journal
     from gimli.loop import Deadline, Loop
     from gimli.pair.config import Pair
@@ -32,10 +31,21 @@ if TYPE_CHECKING:
     from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.replication import Replication
     from gimli.pair.track import Finding
+    from gimli.pair.warden import Look
+
+T = TypeVar("T")
 
 _TRY_AGAIN_S = 1.0
-_GUARD_DEBOUNCE_S = 0.05
-"""A transaction of somebody else comes in many messages."""
+
+
+class Memory(Protocol):
+    """What outlives the daemon."""
+
+    def remember_epoch(self, epoch: int) -> None:
+        """Keep the highest epoch on disk."""
+
+    def remember_role(self, role: Role) -> None:
+        """Say to the next daemon of this boot whether the connections are those of this kernel."""
 
 
 class Runtime:
@@ -48,7 +58,7 @@ class Runtime:
         host: links, the guard, and a presence for each vhid.
         journal: that is told.
         hooks: that are run when a role changes.
-        remember: keeps an epoch on disk.
+        memory: that outlives the daemon.
     """
 
     def __init__(
@@ -59,7 +69,7 @@ class Runtime:
         host: Host,
         journal: Journal,
         hooks: Hooks,
-        remember: Callable[[int], None],
+        memory: Memory,
     ) -> None:
         self._carps = {carp.vhid: carp for carp in pair.carp}
         self._node = node
@@ -67,17 +77,21 @@ class Runtime:
         self._host = host
         self._journal = journal
         self._hooks = hooks
-        self._remember = remember
+        self._memory = memory
         self._timers: dict[tuple[int, carp_actions.Timer], Deadline] = {}
-        self._is_guard_in_doubt = False
+        self._orders: deque[Order | Emit | Note | syncactions.Action] = deque()
         self.replication: Replication | None = None
         """Where there is a sync link."""
 
     # Facts, to the node.
 
-    def begin(self) -> None:
-        """Take part."""
-        self._node.begin(self._now_s())
+    def begin(self, *, is_heir: bool) -> None:
+        """Take part.
+
+        Args:
+            is_heir: as :meth:`gimli.pair.node.Node.begin` says.
+        """
+        self._node.begin(self._now_s(), is_heir=is_heir)
         self.links_changed([])
 
     def heard(self, interface: str, ip_packet: bytes) -> None:
@@ -116,11 +130,20 @@ class Runtime:
             self.replication.filter.own = self._host.own_addresses()
         self._carry_out()
 
-    def guard_altered(self) -> None:
-        """Somebody else has changed rules: maybe the guard's."""
-        if not self._is_guard_in_doubt:
-            self._is_guard_in_doubt = True
-            self._loop.after(_GUARD_DEBOUNCE_S, self._look_at_guard)
+    def guard_changed(self, looks: list[Look]) -> None:
+        """The rules were looked at, for somebody else had changed them: without them nobody takes part."""
+        for look in looks:
+            for words in look.altered or look.wrong:
+                self._journal.record("guard-altered", what=words, mended=not look.wrong)
+            for vhid in self._carps:
+                if look.wrong:
+                    why = f"the guard is not in place: {look.wrong[0]}"
+                    self._node.obstructed(vhid, "guard", why, self._now_s())
+                    continue
+                self._node.freed(vhid, "guard", self._now_s())
+                if self._is_master(vhid):
+                    self._hold(vhid, self._host.presences[vhid].tenure.keep)
+        self._carry_out()
 
     def found(self, findings: Iterable[Finding]) -> None:
         """What is tracked was looked at."""
@@ -130,23 +153,6 @@ class Runtime:
     def stop(self, because: str) -> None:
         """The daemon ends."""
         self._node.stop(because, self._now_s())
-        self._carry_out()
-
-    def _look_at_guard(self) -> None:
-        """Without the guard nobody takes part."""
-        self._is_guard_in_doubt = False
-        differences = self._host.mend_guard()
-        now_s = self._now_s()
-        for words in differences:
-            self._journal.record("guard-altered", what=words)
-        why = f"the guard is not in place: {differences[0]}" if differences else ""
-        if why:
-            self._loop.after(_TRY_AGAIN_S, self.guard_altered)  # what kept it from being mended may be over
-        for vhid in self._carps:
-            if why:
-                self._node.obstructed(vhid, "guard", why, now_s)
-            else:
-                self._node.freed(vhid, "guard", now_s)
         self._carry_out()
 
     def _have_again(self, event: AddressWent) -> None:
@@ -160,14 +166,20 @@ class Runtime:
     def _is_master(self, vhid: int) -> bool:
         return self._node.vhid(vhid).role is Role.MASTER
 
+    def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
+        self._node.expired(vhid, timer, self._now_s())
+        self._carry_out()
+        if timer is carp_actions.Timer.ADVERTISE:
+            self._host.ask_for_carriers()
+
     # Orders, to the host.
 
     def _carry_out(self) -> None:
         """All that is ordered, and what the kernel's answers to it cause, in order."""
-        orders = deque(self._node.take_orders())
-        while orders:
-            self._do(orders.popleft())
-            orders.extend(self._node.take_orders())
+        self._orders.extend(self._node.take_orders())
+        while self._orders:
+            self._do(self._orders.popleft())
+            self._orders.extend(self._node.take_orders())
         if self.replication:
             self.replication.settle()
 
@@ -182,7 +194,8 @@ class Runtime:
             case syncactions.Tell(event, details):
                 self._note(event, dict(details))
             case syncactions.RememberEpoch(epoch):
-                self._remember(epoch)
+                # Not before the addresses.
+                self._loop.after(0.0, lambda: self._memory.remember_epoch(epoch))
             case _:
                 assert self.replication is not None
                 self.replication.carry_out(order)
@@ -192,18 +205,29 @@ class Runtime:
         if order.advertisement.is_bow_out:
             presence.send(order.advertisement)
         else:
-            try:
-                error = presence.advertise(order.advertisement)
-            except LeaseLapsed:
-                self._node.lease_lapsed(order.vhid, presence.tenure.silent_s, self._now_s())
+            errors = self._hold(order.vhid, lambda: presence.advertise(order.advertisement))
+            if errors is None:
                 return
-            except GuardRefused as refused:
-                self._out_for_a_moment(order.vhid, "lease", refused)
-                return
-            self._node.sent(order.vhid, error, self._now_s())
+            self._node.sent(order.vhid, errors, self._now_s())
         for action in order.also:
             assert self.replication is not None
             self.replication.carry_out(action)
+
+    def _hold(self, vhid: int, keep: Callable[[], T]) -> T | None:
+        """Do what needs the lease; None when this host has lost it, which the node then knows."""
+        try:
+            return keep()
+        except LeaseLapsed:
+            self._node.lease_lapsed(vhid, self._host.presences[vhid].tenure.silent_s, self._now_s())
+        except GuardRefused as refused:
+            self._node.obstructed(vhid, "guard", str(refused), self._now_s())
+            self._host.look_at_guard()
+        self._withdraw(vhid)
+        return None
+
+    def _withdraw(self, vhid: int) -> None:
+        """What a MASTER was about to do for a vhid is void: it is none any more."""
+        self._orders = deque(order for order in self._orders if not _is_masters(order, vhid))
 
     def _do_for(self, vhid: int, action: carp_actions.Action) -> None:
         presence = self._host.presences[vhid]
@@ -214,7 +238,7 @@ class Runtime:
             case carp_actions.Disarm(timer):
                 self._disarm(vhid, timer)
             case carp_actions.TakeLease():
-                self._try(vhid, "lease", presence.tenure.begin)
+                self._try(vhid, "guard", presence.tenure.begin)
             case carp_actions.DropLease():
                 self._let_go(vhid, presence.tenure.end)
             case carp_actions.TakeAddresses():
@@ -227,26 +251,18 @@ class Runtime:
             case _:
                 raise AssertionError(f"the node keeps {action} to itself")
 
-    def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
-        if timer is carp_actions.Timer.ADVERTISE and (events := self._host.poll_links()):
-            self.links_changed(events)
-        self._node.expired(vhid, timer, self._now_s())
-        self._carry_out()
-
     def _disarm(self, vhid: int, timer: carp_actions.Timer) -> None:
         if deadline := self._timers.pop((vhid, timer), None):
             deadline.cancel()
 
     def _try(self, vhid: int, subject: str, take: Callable[[], None]) -> None:
+        """Take something; where the kernel refuses, the vhid is out for a moment."""
         try:
             take()
         except (GuardRefused, AddressRefused) as refused:
-            self._out_for_a_moment(vhid, subject, refused)
-
-    def _out_for_a_moment(self, vhid: int, subject: str, refused: GimliError) -> None:
-        """The kernel refuses, and nothing will tell when it would not."""
-        self._node.obstructed(vhid, subject, str(refused), self._now_s())
-        self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
+            self._node.obstructed(vhid, subject, str(refused), self._now_s())
+            self._withdraw(vhid)
+            self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
 
     def _free(self, vhid: int, subject: str) -> None:
         self._node.freed(vhid, subject, self._now_s())
@@ -268,6 +284,17 @@ class Runtime:
         self._journal.record(event, **details)
         if event == "role":
             self._hooks.role_changed(self._carps[details["vhid"]], details["role"])
+            if details["vhid"] == self._node.leader.vhid:
+                self._memory.remember_role(Role(details["role"]))
 
     def _now_s(self) -> float:
         return self._loop.now_ns() / clock.NANOSECONDS
+
+
+def _is_masters(order: Order | Emit | Note | syncactions.Action, vhid: int) -> bool:
+    match order:
+        case Emit(number, advertisement):
+            return number == vhid and not advertisement.is_bow_out
+        case Order(number, carp_actions.TakeAddresses() | carp_actions.Announce()):
+            return number == vhid
+    return False

@@ -12,8 +12,8 @@ seen. What a lower reign says of connections is never applied, in whatever order
 
 A datagram counts only if it names its receiver. Who does not know its peer yet introduces itself and is
 answered. So what was recorded before one of the two processes was started is worth nothing. What was recorded
-since is a duplicate, for every kind that changes something has a number that only rises; and who comes in the
-place of the peer, or advertises, must have heard one of our last heartbeats.
+since is a duplicate, for every kind that changes something has a number that only rises. Who comes in the
+place of the peer that we know must have heard one of our last heartbeats.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from gimli.errors import PeerError
 from gimli.pair import syncwire
-from gimli.pair.merging import Merger
+from gimli.pair.ctmerging import Merger
 from gimli.pair.syncactions import (
     Action,
     AdvertisementOverSync,
@@ -52,7 +52,9 @@ SILENCE_S_MAX = 3.5 * HEARTBEAT_S
 
 _MESSAGES_AT_ONCE = 256
 _FRESH_BEATS = 8
-"""How many of our heartbeats may have been made since the one that a datagram echoes."""
+"""How many of our heartbeats may have been made since the one that a newcomer echoes."""
+
+_ADVERTISERS_MAX = 1024
 
 
 class StateSync:
@@ -91,7 +93,8 @@ class StateSync:
         self._is_silent = False
         self._told_synchronised = True
         self._advertised = 0
-        self._advertisement_heard = 0
+        self._advertisements: dict[int, int] = {}
+        """The number of the last one, by the process that sent it."""
 
     # What there is to see.
 
@@ -121,6 +124,11 @@ class StateSync:
         return self._sender.is_joined
 
     @property
+    def is_taking_over(self) -> bool:
+        """Whether connections that were held are on their way into this kernel."""
+        return self._taken_over is not None
+
+    @property
     def has_settled(self) -> bool:
         """Whether an owner's replica has acknowledged all that this kernel has told."""
         return self._sender.has_settled
@@ -140,6 +148,12 @@ class StateSync:
         self._taken_over = self._receiver.take_over()
         out = [Listen(wanted=True), *self._reign_above(self.reign), *self._beat(now_s)]
         return self._noticed([*out, Tell("sync-owner", {"epoch": self.reign.epoch, "connections": held})])
+
+    def anticipate(self) -> list[Action]:
+        """An address of the owner's comes here before the ownership does: its connections are to be there."""
+        if not self.is_owner and self._taken_over is None:
+            self._taken_over = self._receiver.copies()
+        return []
 
     def follow(self, now_s: float) -> list[Action]:
         """Become a replica."""
@@ -212,12 +226,14 @@ class StateSync:
     def due(self, now_s: float) -> list[Action]:
         """Do what is due."""
         out: list[Action] = []
+        if self._taken_over is not None:
+            messages = list(islice(self._taken_over, _MESSAGES_AT_ONCE))
+            if messages:
+                out.append(Apply(messages))
+            if len(messages) < _MESSAGES_AT_ONCE:
+                self._taken_over = None
         if self.is_owner:
             out += map(Send, self._sender.due(now_s))
-            if self._taken_over and (messages := list(islice(self._taken_over, _MESSAGES_AT_ONCE))):
-                out.append(Apply(messages))
-            else:
-                self._taken_over = None
         else:
             if messages := self._receiver.due(now_s):
                 out.append(Apply(messages))
@@ -232,7 +248,7 @@ class StateSync:
 
     def next_due_s(self) -> float:
         """When :meth:`due` is to be called."""
-        if self._taken_over:
+        if self._taken_over is not None:
             return 0.0
         other = self._sender.next_due_s() if self.is_owner else self._receiver.next_due_s()
         return self._beat_at_s if other is None else min(self._beat_at_s, other)
@@ -248,7 +264,9 @@ class StateSync:
             out.append(Send(self._introduction(datagram.sender, datagram.beat)))
             return
         if datagram.sender != self.peer:
-            self._check_fresh(datagram)
+            if datagram.echo + _FRESH_BEATS < self._beats:
+                out.append(Send(self._introduction(datagram.sender, datagram.beat)))
+                raise Refused("old", f"made after our heartbeat {datagram.echo}, and this is {self._beats}")
             self._meet(datagram, now_s, out)
         self._heard_s, self._peer_beat = now_s, max(self._peer_beat, datagram.beat)
         if self._is_silent:
@@ -262,14 +280,9 @@ class StateSync:
         elif self.is_owner:
             self._heard_replica(datagram, now_s, out)
 
-    def _check_fresh(self, datagram: Datagram) -> None:
-        if datagram.echo + _FRESH_BEATS < self._beats:
-            raise Refused("old", f"made after our heartbeat {datagram.echo}, and this is {self._beats}")
-
     def _meet(self, datagram: Datagram, now_s: float, out: list[Action]) -> None:
         """The peer is there for the first time, or has been started again."""
         self.peer, self._peer_beat = datagram.sender, 0
-        self._advertisement_heard = 0
         self._sender.end()
         self._sender.join = 0
         out.append(Tell("sync-peer-met", {"id": f"{self.peer:016x}"}))
@@ -294,10 +307,12 @@ class StateSync:
 
     def _heard_advertisement(self, datagram: Datagram, out: list[Action]) -> None:
         """Of a lower reign as well: two MASTERs must hear each other."""
-        self._check_fresh(datagram)
-        if datagram.number <= self._advertisement_heard:
+        heard = self._advertisements
+        if datagram.number <= heard.get(datagram.sender, 0):
             raise Refused("duplicate", f"advertisement {datagram.number} once more")
-        self._advertisement_heard = datagram.number
+        heard[datagram.sender] = datagram.number
+        if len(heard) > _ADVERTISERS_MAX:
+            del heard[next(iter(heard))]
         out.append(AdvertisementOverSync(datagram.payload))
 
     def _heard_owner(self, datagram: Datagram, now_s: float, out: list[Action]) -> None:

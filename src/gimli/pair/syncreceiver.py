@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Iterator
 
-    from gimli.pair.merging import Merger
+    from gimli.pair.ctmerging import Merger
     from gimli.pair.syncwire import Datagram
 
 HOLD_S = 600
@@ -41,7 +41,7 @@ _REFRESH_S = HOLD_S / 3
 
 HELD_MAX = 1_000_000
 
-ACK_S = 0.002
+ACK_S = 0.005
 _ACK_EVERY = 8
 """An acknowledgement waits this long, or for so many datagrams."""
 
@@ -81,6 +81,8 @@ class Receiver:
         self._doubtful: dict[bytes, bytes] | None = None
         self._is_doubt_complete = False
         self._for_kernel: list[Iterator[bytes]] = []
+        self._copied: dict[bytes, bytes] = {}
+        """What is held and, as it is, in the kernel too."""
         self._refresh_at_s: float | None = None
 
     # Wishes and roles.
@@ -118,11 +120,17 @@ class Receiver:
         Returns:
             Messages for the kernel, newest first: those are the likeliest to live.
         """
-        held = list(self.held.values())
+        copied, self._copied = self._copied, {}
+        held = [(key, message) for key, message in self.held.items() if copied.get(key) is not message]
         self.held = {}
         self.ask_again()
         self._doubtful, self._for_kernel, self._refresh_at_s = None, [], None
-        return self._later([(b"", message) for message in reversed(held)], self._taken_over)
+        return self._later(reversed(held), self._taken_over)
+
+    def copies(self) -> Iterator[bytes]:
+        """Messages that put what is held into the kernel as well; newest first."""
+        if not self._in_kernel:
+            yield from self._later(reversed(list(self.held.items())), self._copy)
 
     # Datagrams.
 
@@ -142,7 +150,9 @@ class Receiver:
         if not self.has_begun:
             raise Refused("not-joined", f"number {number} of a stream that has not begun")
         self._unacknowledged += 1
-        if self._acknowledge_at_s is None:
+        if self._unacknowledged >= _ACK_EVERY:
+            self._acknowledge_at_s = now_s
+        elif self._acknowledge_at_s is None:
             self._acknowledge_at_s = now_s + ACK_S
         if number <= self._applied or number in self._early:
             raise Refused("duplicate", f"number {number} once more")
@@ -164,8 +174,7 @@ class Receiver:
 
     def acknowledgement(self, now_s: float) -> tuple[int, bytes] | None:
         """Number and payload of an ACK, if one is due."""
-        at_s = self._acknowledge_at_s
-        if at_s is None or (now_s < at_s and self._unacknowledged < _ACK_EVERY):
+        if self._acknowledge_at_s is None or now_s < self._acknowledge_at_s:
             return None
         self._unacknowledged, self._acknowledge_at_s = 0, None
         return self.position()
@@ -252,6 +261,8 @@ class Receiver:
             if held is None:
                 return
             del self.held[key]
+            if self._copied.pop(key, None) is not None:
+                out.append(message)
         elif held is None:
             if len(self.held) >= HELD_MAX:
                 self._refused["full"] += 1
@@ -260,19 +271,20 @@ class Receiver:
                 message = ctmessage.as_change(message, Change.WHOLE)
             self.held[key] = message
             if self._in_kernel:
-                message = ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(message, HOLD_S))
+                message = _insertion(message)
         elif change == Change.UPDATED:
-            self.held[key] = self._merger.merged(held, message)
+            self.held[key] = merged = self._merger.merged(held, message)
             if self._in_kernel:
-                message = ctinsertion.with_timeout_of_at_least(message, HOLD_S)
-        elif held == message:
-            return
+                message = _update(merged)
+        elif ctmessage.is_same(held, message):
+            self.held[key] = message
+            return  # the time that it has left is not worth a write: it is refreshed anyway
         else:
             # Another connection with the same addresses and ports, or one of which much was missed.
             self.held[key] = message
             if self._in_kernel:
                 out.append(ctmessage.deletion_of(held))
-                message = ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(message, HOLD_S))
+                message = _insertion(message)
         if self._in_kernel:
             out.append(message)
 
@@ -310,6 +322,10 @@ class Receiver:
         left_s = ctmessage.timeout_s(message)
         return ctmessage.touch(message, left_s) if left_s < HOLD_S else None
 
+    def _copy(self, key: bytes, message: bytes) -> bytes | None:
+        self._copied[key] = message
+        return self._taken_over(key, message)
+
     def _deletion(self, key: bytes, message: bytes) -> bytes | None:
         return None if key in self.held else ctmessage.deletion_of(message)
 
@@ -322,5 +338,17 @@ class Receiver:
         held = self.held.get(key)
         if held is None:
             return None
-        # All of it: the kernel may have dropped it under pressure, and then it is made anew (second_try).
-        return ctinsertion.with_timeout_of_at_least(ctmessage.as_change(held, Change.UPDATED), HOLD_S)
+        return _update(held)
+
+
+def _insertion(held: bytes) -> bytes:
+    return ctinsertion.insertion(ctinsertion.with_timeout_of_at_least(held, HOLD_S))
+
+
+def _update(held: bytes) -> bytes:
+    """The update that makes an entry what is held.
+
+    It says everything: the kernel may have dropped the entry under pressure, or may refuse to make this one
+    of it, and it is made anew then (second_try).
+    """
+    return ctinsertion.with_timeout_of_at_least(ctmessage.as_change(held, Change.UPDATED), HOLD_S)

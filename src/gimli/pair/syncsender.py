@@ -20,16 +20,13 @@ from gimli.pair.syncwire import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gimli.pair.merging import Merger
+    from gimli.pair.ctmerging import Merger
 
 BATCH = 64
 """Changes in a datagram: 12 kB, of which compression leaves one or two frames."""
 
 WINDOW_MAX = 256
 """Datagrams on their way, about: 16,000 changes, a third of a second at full speed."""
-
-FLUSH_S = 0.001
-"""How long a change may wait for company. Each datagram costs both sides as much as 20 changes."""
 
 PENDING_MAX = 500_000
 _PENDING_MAX_FOR_DUMP = 4096
@@ -261,9 +258,7 @@ class Sender:
             self._patience *= 2
             oldest = islice(self._window.values(), _RESENT_AT_ONCE)
             out += [self._resend(sent, now_s) for sent in oldest]
-        if self._leaving or (self._pending and now_s >= self._leave_at_s()):
-            out += self._flush(now_s)
-        return out
+        return out + self._flush(now_s)
 
     def next_due_s(self) -> float | None:
         """When :meth:`due` has something to do."""
@@ -272,21 +267,14 @@ class Sender:
         times = []
         if self._window:
             times += [self._resend_at_s(), self._heard_s + SILENCE_S_MAX]
-        if len(self._window) < WINDOW_MAX:
-            if self._leaving:
-                times.append(0.0)
-            elif self._pending:
-                times.append(self._leave_at_s())
-        elif len(self._pending) > PENDING_MAX:
+        has_room = len(self._window) < WINDOW_MAX
+        if (has_room and (self._pending or self._leaving)) or len(self._pending) > PENDING_MAX:
             times.append(0.0)
         return min(times, default=None)
 
     def _resend_at_s(self) -> float:
         wait_s = max(_RESEND_S_MIN, 3 * self._round_trip_s) * self._patience
         return self._window[self._base].sent_s + min(wait_s, _RESEND_S_MAX)
-
-    def _leave_at_s(self) -> float:
-        return self._pending_since_s + (FLUSH_S if len(self._pending) < BATCH else 0.0)
 
     def _flush(self, now_s: float) -> list[bytes]:
         """As many datagrams as the window takes, oldest changes first."""

@@ -51,24 +51,43 @@ class Tenure:
         self._sent_s = self._now_s()
         self._leases.acquire((self._lease,), self._length_s)
 
-    def prove(self) -> None:
-        """Make sure that the fence is open, and leave it so for as long as it was.
+    def keep(self) -> None:
+        """Hold the fence open until the time that the last advertisement allows, and no longer.
 
         Raises:
-            LeaseLapsed: it had come down.
-            GuardRefused: the kernel does not answer.
+            LeaseLapsed: it is MASTER no more.
+            GuardRefused: the guard is not in place.
         """
-        self._renew()
+        try:
+            self._leases.renew((self._lease,), self._left_s())
+        except LeaseLapsed:
+            if self._left_s() < JIFFY_S_MAX:
+                raise
+            # By our own clock it has not: somebody has emptied the set, as a firewall does that is reloaded.
+            self._leases.acquire((self._lease,), self._left_s())
+            try:
+                self._left_s()
+            except LeaseLapsed:  # we stood still between these two lines
+                self._leases.release((self._lease,))
+                raise
 
-    def prolong(self) -> None:
-        """An advertisement has gone out: hold the fence open from now on.
+    def send(self, advertise: Callable[[], str]) -> str:
+        """Advertise under the lease, and prolong it when that went out.
+
+        Returns:
+            Why it did not; empty when it did.
 
         Raises:
-            LeaseLapsed: it had come down.
-            GuardRefused: the kernel does not answer.
+            LeaseLapsed: it is MASTER no more.
+            GuardRefused: the guard is not in place.
         """
-        self._sent_s = self._now_s()
-        self._renew()
+        self.keep()
+        before_s = self._now_s()
+        error = advertise()
+        if not error:
+            self._sent_s = before_s
+            self.keep()
+        return error
 
     def end(self) -> None:
         """Let the fence down.
@@ -78,8 +97,8 @@ class Tenure:
         """
         self._leases.release((self._lease,))
 
-    def _renew(self) -> None:
+    def _left_s(self) -> float:
         left_s = self._sent_s + self._length_s - self._now_s()
         if left_s < JIFFY_S_MAX:  # some kernels take less than a jiffy for ever
             raise LeaseLapsed("the lease has lapsed")
-        self._leases.renew((self._lease,), left_s)
+        return left_s

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
+import select
+import tempfile
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from gimli import clock
 from gimli.control import client
 from gimli.errors import GimliError
+from gimli.pair import commands, punctuality
 
 if TYPE_CHECKING:
     from gimli.pair.config import Track
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _FIT_STATES = frozenset({"running", "debugged", "capturing"})
 """A service that is captured runs on, or is back within milliseconds: no reason to move an address."""
 _LOOK_S_MAX = 5.0
+_WORDS_BYTES = 4096
 _ROUTE_DEFAULT = "00000000"
 _RTF_UP = 0x1
 
@@ -86,6 +89,7 @@ class Tracker:
             os.close(self._read_fd)
 
     def _look_for_ever(self) -> None:
+        punctuality.run_first()
         while True:
             self._latest = tuple(look(self._track))
             self._looked_ns = clock.monotonic_ns()
@@ -140,12 +144,20 @@ def _has_default_route() -> bool:
 
 def _command(command: tuple[str, ...]) -> Finding:
     name = f"command {os.path.basename(command[0])}"
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_LOOK_S_MAX, check=False)
-    except subprocess.TimeoutExpired:
-        return Finding(name, f"has not ended after {_LOOK_S_MAX:.0f} s")
-    except OSError as error:
-        return Finding(name, f"cannot be run: {error.strerror}")
-    said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+    # Not a pipe: what the command leaves running would hold it open, and a full one would stop the command.
+    with tempfile.TemporaryFile() as output:
+        try:
+            started = commands.start(command, output.fileno())
+        except OSError as error:
+            return Finding(name, f"cannot be run: {error.strerror}")
+        if not select.select([started.pidfd], [], [], _LOOK_S_MAX)[0]:
+            started.kill()
+            started.end()
+            return Finding(name, f"has not ended after {_LOOK_S_MAX:.0f} s")
+        status = started.end()
+        if not status:
+            return Finding(name)
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _WORDS_BYTES))
+        said = output.read().decode(errors="replace").strip().splitlines()
     words = f": {said[-1][:200]}" if said else ""
-    return Finding(name, f"failed with {done.returncode}{words}" if done.returncode else "")
+    return Finding(name, f"failed with {status}{words}")

@@ -129,6 +129,15 @@ def master_down_interval_s(advbase: int, advskew: int) -> float:
     return 3 * advbase + advskew / 256
 
 
+def heir_patience_s(advbase: int, advskew: int) -> float:
+    """Seconds of silence after which a node takes over that was MASTER until its daemon ended.
+
+    A MASTER that lives advertises within them, whatever its handicap. They are fewer than all others wait: of
+    two nodes that come back at once, the one whose kernel has the connections is MASTER again.
+    """
+    return advbase + 1.1 if advbase else 2 * advertise_interval_s(advbase, advskew)
+
+
 def announce_again_s(advbase: int, advskew: int) -> float:
     """Seconds from one announcement to the next: about two advertisements.
 

@@ -24,7 +24,12 @@ _SENTENCES: Mapping[str, Callable[[Entry], str]] = {
     "packet-refused": lambda entry: (
         f"packet refused ({entry['kind']}): {entry['why']}; further ones are counted"
     ),
-    "guard-altered": lambda entry: f"somebody has altered the guard: {entry['what']}",
+    "guard-altered": lambda entry: (
+        f"somebody has altered the guard: {entry['what']}{'; mended' if entry['mended'] else ''}"
+    ),
+    "not-punctual": lambda entry: (
+        f"when this host is busy the daemon may be late, and lose its role for it: {entry['why']}"
+    ),
     "announce-failed": lambda entry: f"could not announce the addresses: {entry['why']}",
     "address-removed": lambda entry: f"somebody has removed {entry['address']}; it is taken again",
     "not-let-go": lambda entry: f"could not let go: {entry['why']}",

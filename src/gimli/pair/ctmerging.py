@@ -6,14 +6,12 @@ the same bytes for thousands of connections: what two such tails become is looke
 
 from __future__ import annotations
 
-from gimli.pair import ctmessage, netlink
+from gimli.pair import ctmessage
 
 _KNOWN_MAX = 4096
 
 _TUPLES = slice(16, 124)
 """nfgenmsg and the tuples of a protocol with ports over IPv4."""
-
-_REPLY_HEADER = netlink.ATTRIBUTE.pack(52, netlink.NESTED | ctmessage.TUPLE_REPLY)
 
 
 class Merger:
@@ -29,7 +27,7 @@ class Merger:
             PeerError: one of them is not well formed.
         """
         tuples = held[_TUPLES]
-        if tuples != update[_TUPLES] or held[72:76] != _REPLY_HEADER:
+        if tuples != update[_TUPLES] or held[72:76] != ctmessage.REPLY4_HEADER:
             return ctmessage.merged(held, update)
         start, tail, new_tail = held[:16], held[124:], update[124:]
         if known := self._known.get((start, tail, new_tail)):

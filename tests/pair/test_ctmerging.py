@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimli.pair import ctmessage
-from gimli.pair.merging import Merger
+from gimli.pair.ctmerging import Merger
 from tests.pair.connections import BEGUN, DUMPED, UPDATED, Connection, End
 
 BASE = Connection()

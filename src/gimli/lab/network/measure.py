@@ -1,0 +1,116 @@
+"""What does a run come to? Figures, and a verdict for each expectation. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from gimli.lab.network.simulator.applications import FREEZE_S
+from gimli.lab.network.topology import Balancer, Expect, Server
+from gimli.lab.scenario import Verdict
+
+if TYPE_CHECKING:
+    from gimli.lab.network.simulator.record import Fate, Run
+    from gimli.lab.network.topology import Expectation
+
+LASTING_S = 1.0
+"""Drops that go on for longer: the connection is not healed by its next packet."""
+
+
+class Freeze(Enum):
+    """How a connection is frozen by a window that has moved back; as docs/lab names them."""
+
+    F1 = "F1"
+    """A sender's seqhi fell back: it had used its window, and nobody acknowledges anything any more."""
+    F2 = "F2"
+    """The answering side's seqlo fell back, and it has nothing to say: the next request is dropped."""
+    F4 = "F4"
+    """In the middle of an answer: both directions are blocked."""
+
+
+def freeze_of(fate: Fate) -> Freeze | None:
+    """How it is frozen; None when nothing was dropped for long."""
+    if not fate.dropped or fate.dropped_s[1] - fate.dropped_s[0] < LASTING_S:
+        return None
+    is_ack_dropped = ("3", True) in fate.dropped
+    is_answer_dropped = ("1", False) in fate.dropped
+    if is_ack_dropped:
+        return Freeze.F4 if is_answer_dropped else Freeze.F2
+    return Freeze.F1
+
+
+def frozen(run: Run, limit_s: float = FREEZE_S) -> list[Fate]:
+    """Connections of clients that stood still for longer though something was owed."""
+    return [fate for fate in run.fates if not fate.is_backend and fate.froze_s > limit_s]
+
+
+def application_resets(run: Run) -> int:
+    """RSTs of balancers and servers."""
+    names = [host.name for host in run.topology.hosts if isinstance(host, Balancer | Server)]
+    return sum(run.count("resets", name) for name in names)
+
+
+def metrics(run: Run) -> dict[str, Any]:
+    """A run as figures."""
+    stood_still = frozen(run)
+    kinds = [kind for fate in run.fates if (kind := freeze_of(fate))]
+    return {
+        "connections": run.topology.traffic.connections,
+        "answered": run.answered,
+        "frozen": len(stood_still),
+        "longest_freeze_s": round(max((fate.froze_s for fate in run.fates), default=0.0), 3),
+        "application_resets": application_resets(run),
+        "bad_state_drops": run.count("bad_state"),
+        "lasting": {kind.value: kinds.count(kind) for kind in Freeze},
+        "copies_on_backup": run.count("copies"),
+        "backward_moves": run.count("backwards"),
+        "backward_bytes_most": run.back_most,
+        "stale_updates": run.count("stale_updates"),
+        "forwarded_by_backup": run.count("forwarded"),
+        "guard_drops": run.count("guarded"),
+        "no_state_drops": run.count("no_state"),
+        "returned_resets": run.count("returned"),
+        "ttl_ended": run.count("ttl_ended"),
+        "two_masters_s": round(run.double_s, 3),
+        "events": run.events,
+    }
+
+
+def verdicts(run: Run) -> tuple[Verdict, ...]:
+    """One for each expectation of the topology."""
+    return tuple(_verdict(run, expected) for expected in run.topology.expects)
+
+
+def _verdict(run: Run, expected: Expectation) -> Verdict:
+    words = expected.expect.value
+    limit_s = expected.limit_s
+    match expected.expect:
+        case Expect.FREEZE:
+            stood_still = frozen(run, limit_s)
+            longest_s = max((fate.froze_s for fate in stood_still), default=0.0)
+            figure = f"{len(stood_still)} of {run.topology.traffic.connections} froze"
+            if stood_still:
+                figure += f", the longest for {longest_s:.1f} s"
+            return Verdict(f"{words} {limit_s:g} s", not stood_still, figure)
+        case Expect.BAD_STATE:
+            dropped = run.count("bad_state")
+            return Verdict(words, not dropped, f"{dropped} dropped")
+        case Expect.RESETS:
+            resets = application_resets(run)
+            return Verdict(words, not resets, f"{resets} RSTs")
+        case Expect.BACKUP_FORWARDS:
+            forwarded = run.count("forwarded")
+            return Verdict(words, not forwarded, f"{forwarded} forwarded")
+        case Expect.FAILOVER:
+            took_s = failover_s(run)
+            figure = "there was none" if took_s is None else f"{took_s:.2f} s"
+            return Verdict(f"{words} {limit_s:g} s", took_s is not None and took_s < limit_s, figure)
+        case Expect.ONE_MASTER:
+            return Verdict(f"{words} {limit_s:g} s", run.double_s <= limit_s, f"{run.double_s:.2f} s")
+
+
+def failover_s(run: Run) -> float | None:
+    """From the first fault to the second firewall being MASTER; None when it never was."""
+    faults = [fault.at_s for fault in run.topology.faults]
+    after = [since_s for since_s in run.masters.values() if faults and since_s >= faults[0]]
+    return min(after) - faults[0] if after else None

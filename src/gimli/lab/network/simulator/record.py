@@ -1,0 +1,203 @@
+"""What is there to be told of a run? Values: entries of its log, the fate of each connection, counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gimli.lab.network.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """A peer of a state, as it was."""
+
+    seqlo: int
+    seqhi: int
+    max_win: int
+    wscale: int
+    state: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that happened.
+
+    Args:
+        t_s: since the start.
+        where: on which host.
+        connection: its number; 0 where it is about none.
+    """
+
+    t_s: float
+    where: str
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Entry):
+    """Said in words: roles, faults, what an application did."""
+
+    what: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked(Entry):
+    """A packet moved a state on: traced connections only.
+
+    Args:
+        is_copy: it came in a frame to a group MAC.
+    """
+
+    interface: str
+    packet: str
+    is_copy: bool
+    is_from_src: bool
+    state: int
+    src: PeerView
+    dst: PeerView
+
+
+@dataclass(frozen=True, slots=True)
+class Updated(Entry):
+    """A firewall sent an update: traced connections only."""
+
+    serial: int
+    state: int
+    creator: str
+    src: PeerView
+    dst: PeerView
+
+
+@dataclass(frozen=True, slots=True)
+class Merged(Entry):
+    """A firewall merged an update of the other one.
+
+    Args:
+        back: by how many bytes each field went back: ``src.seqlo`` and so on; empty when none did.
+    """
+
+    serial: int
+    state: int
+    taken: str
+    back: tuple[tuple[str, int], ...]
+    src: PeerView
+    dst: PeerView
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped(Entry):
+    """A packet that does not fit its state.
+
+    Args:
+        failed: the digits of the tests that failed.
+        is_from_src: from who opened the connection.
+    """
+
+    interface: str
+    packet: str
+    is_again: bool
+    is_copy: bool
+    failed: str
+    is_from_src: bool
+    ackskew: int
+    state: int
+    src: PeerView
+    dst: PeerView
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of one connection.
+
+    Args:
+        number: of the connection.
+        flow: from who opened it.
+        is_backend: between a balancer and a server.
+        answered: requests that were answered.
+        open_ends: ends that are not done with it.
+        froze_s: the longest time in which nothing moved though something was owed.
+        frozen_at_s: when that began.
+        dropped: good packets dropped as BAD state, by the digit that failed, and whether from who opened it.
+        dropped_s: when the first of them was dropped, and the last.
+        serves: between a balancer and a server: the client's connection that it was used for last.
+        back: how often a field of one of its states went back.
+        ended: how: empty while it lasts.
+    """
+
+    number: int
+    flow: str
+    is_backend: bool
+    opened_s: float
+    answered: int = 0
+    open_ends: int = 2
+    froze_s: float = 0.0
+    frozen_at_s: float = 0.0
+    dropped: dict[tuple[str, bool], int] | None = None
+    dropped_s: tuple[float, float] = (0.0, 0.0)
+    serves: int = 0
+    back: int = 0
+    ended: str = ""
+    ended_by: str = ""
+    ended_s: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to tell of it."""
+        return not (self.dropped or self.froze_s) and self.ended == "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run leaves, as values.
+
+    Args:
+        log: what happened, in order.
+        fates: of every connection that had trouble or that still lasts; between clients and balancers first.
+        fine: connections of clients that ended well, and are in no list.
+        counts: by what was counted, then by host.
+        back_most: bytes that a field of a state went back at once.
+        double_s: for how long a virtual address had more than one MASTER.
+        masters: when each firewall first became MASTER.
+        events: how many events it took.
+    """
+
+    topology: Topology
+    log: tuple[Entry, ...]
+    fates: tuple[Fate, ...]
+    fine: int
+    answered: int
+    counts: Mapping[str, Mapping[str, int]]
+    back_most: int
+    double_s: float
+    masters: Mapping[str, float]
+    events: int
+
+    def count(self, what: str, where: str = "") -> int:
+        """How often, on one host or on all."""
+        by_host = self.counts[what]
+        return by_host.get(where, 0) if where else sum(by_host.values())
+
+
+COUNTED = (
+    "copies",
+    "no_state",
+    "bad_state",
+    "bad_copies",
+    "backwards",
+    "stale_updates",
+    "forwarded",
+    "forwarded_groups",
+    "guarded",
+    "resets",
+    "ttl_ended",
+    "returned",
+)
+"""Copies: frames to a group MAC that a firewall saw. No state, BAD state: dropped for that reason (BAD copies
+apart). Backwards: merges by which a field of a state went back. Forwarded: by a firewall that was not MASTER;
+groups: in a frame that came to a group MAC. Guarded: dropped by the guard. Resets: sent by hosts. Returned:
+RSTs of ``block return``."""

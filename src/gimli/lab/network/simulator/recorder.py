@@ -1,0 +1,245 @@
+"""Who keeps what happens in a run? Counters of everything, and a log of what is rare or asked for.
+
+A run is repeatable, so nothing is kept in case somebody might ask: what a question needs is traced in a
+second run of the same seed. So a long run needs no more memory than a short one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gimli.lab.network.simulator.merge import STALE, words_of
+from gimli.lab.network.simulator.record import (
+    COUNTED,
+    Dropped,
+    Fate,
+    Merged,
+    PeerView,
+    Told,
+    Tracked,
+    Updated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from gimli.lab.network.simulator.engine import Engine
+    from gimli.lab.network.simulator.frames import Flow, Segment
+    from gimli.lab.network.simulator.pf import Peer, PfState
+    from gimli.lab.network.simulator.pfsync import Update
+    from gimli.lab.network.simulator.record import Entry
+
+LOG_MAX = 2000
+"""Of entries that nobody has asked for."""
+
+
+class Recorder:
+    """What a run leaves.
+
+    Args:
+        engine: whose time it lives in.
+        traced: connections of which everything is kept.
+
+    Attributes:
+        fates: of connections, by number; those of which there is nothing to tell are counted in ``fine`` and
+            forgotten when they have ended.
+    """
+
+    def __init__(self, engine: Engine, traced: AbstractSet[int] = frozenset()) -> None:
+        self._engine = engine
+        self.traced = traced
+        self.log: list[Entry] = []
+        self.left_out = 0
+        self.fates: dict[int, Fate] = {}
+        self.fine = 0
+        self.answered = 0
+        self.counts: dict[str, dict[str, int]] = {what: {} for what in COUNTED}
+        self.copies = self.counts["copies"]
+        self.no_state = self.counts["no_state"]
+        self.bad_state = self.counts["bad_state"]
+        self.bad_copies = self.counts["bad_copies"]
+        self.backwards = self.counts["backwards"]
+        self.stale_updates = self.counts["stale_updates"]
+        self.forwarded = self.counts["forwarded"]
+        self.forwarded_groups = self.counts["forwarded_groups"]
+        self.guarded = self.counts["guarded"]
+        self.resets = self.counts["resets"]
+        self.ttl_ended = self.counts["ttl_ended"]
+        self.returned = self.counts["returned"]
+        self.back_most = 0
+        """Bytes that a field of a state went back at once."""
+        self.double_s = 0.0
+        self.master_since: dict[str, float] = {}
+        self._holders: dict[int, dict[str, float]] = {}
+
+    @staticmethod
+    def count(counts: dict[str, int], where: str) -> None:
+        """One more."""
+        counts[where] = counts.get(where, 0) + 1
+
+    def tell(self, where: str, what: str, words: str, connection: int = 0) -> None:
+        """Something rare."""
+        self._keep(Told(self._engine.now_s, where, connection, what, words))
+
+    def tracked(
+        self,
+        where: str,
+        interface: str,
+        segment: Segment,
+        state: PfState,
+        *,
+        is_copy: bool,
+        is_from_src: bool,
+    ) -> None:
+        """A packet of a traced connection moved a state on."""
+        self.log.append(
+            Tracked(
+                self._engine.now_s,
+                where,
+                segment.flow.connection,
+                interface,
+                repr(segment),
+                is_copy,
+                is_from_src,
+                state.number,
+                view(state.src),
+                view(state.dst),
+            )
+        )
+
+    def updated(self, where: str, update: Update) -> None:
+        """A firewall sends an update."""
+        connection = update.state.wire.connection
+        if connection in self.traced:
+            self.log.append(
+                Updated(
+                    self._engine.now_s,
+                    where,
+                    connection,
+                    update.serial,
+                    update.state.number,
+                    update.state.creator,
+                    view(update.src),
+                    view(update.dst),
+                )
+            )
+
+    def merged(
+        self, where: str, update: Update, state: PfState, taken: int, back: tuple[tuple[str, int], ...]
+    ) -> None:
+        """An update was merged."""
+        connection = state.wire.connection
+        if taken & STALE:
+            self.stale_updates[where] = self.stale_updates.get(where, 0) + 1
+        if back:
+            self.backwards[where] = self.backwards.get(where, 0) + 1
+            most = max(by for _, by in back)
+            self.back_most = max(self.back_most, most)
+            if fate := self.fates.get(connection):
+                fate.back += 1
+        if connection in self.traced:
+            self.log.append(
+                Merged(
+                    self._engine.now_s,
+                    where,
+                    connection,
+                    update.serial,
+                    state.number,
+                    words_of(taken),
+                    back,
+                    view(state.src),
+                    view(state.dst),
+                )
+            )
+
+    def dropped(
+        self,
+        where: str,
+        interface: str,
+        segment: Segment,
+        state: PfState,
+        failed: str,
+        *,
+        is_copy: bool,
+        is_from_src: bool,
+    ) -> None:
+        """A packet did not fit its state."""
+        connection = segment.flow.connection
+        counts = self.bad_copies if is_copy else self.bad_state
+        counts[where] = counts.get(where, 0) + 1
+        if not is_copy and (fate := self.fates.get(connection)):
+            now_s = self._engine.now_s
+            if fate.dropped is None:
+                fate.dropped = {}
+                fate.dropped_s = (now_s, now_s)
+            fate.dropped_s = (fate.dropped_s[0], now_s)
+            key = (failed[0], is_from_src)
+            fate.dropped[key] = fate.dropped.get(key, 0) + 1
+        if connection in self.traced:
+            dst = state.dst if is_from_src else state.src
+            self.log.append(
+                Dropped(
+                    self._engine.now_s,
+                    where,
+                    connection,
+                    interface,
+                    repr(segment),
+                    segment.is_again,
+                    is_copy,
+                    failed,
+                    is_from_src,
+                    dst.seqlo - segment.ack,
+                    state.number,
+                    view(state.src),
+                    view(state.dst),
+                )
+            )
+
+    def refused(self, where: str, flow: Flow) -> None:
+        """A host sent RST for a connection that it does not have, or no longer reads."""
+        self.resets[where] = self.resets.get(where, 0) + 1
+        words = f"RST to {flow.dst}:{flow.dport}: it has no such connection"
+        self.tell(where, "refused", words, flow.connection)
+
+    def masters(self, now_s: float, vhid: int, where: str, *, is_master: bool) -> None:
+        """A role has changed."""
+        holders = self._holders.setdefault(vhid, {})
+        if len(holders) > 1:
+            self.double_s += now_s - max(holders.values())
+        if is_master:
+            holders[where] = now_s
+            self.master_since.setdefault(where, now_s)
+        else:
+            holders.pop(where, None)
+
+    # Connections.
+
+    def opened(self, flow: Flow, *, is_backend: bool) -> Fate:
+        """A connection begins."""
+        fate = Fate(flow.connection, repr(flow), is_backend, self._engine.now_s)
+        self.fates[flow.connection] = fate
+        return fate
+
+    def ended(self, connection: int, where: str, how: str) -> None:
+        """One end of a connection is done with it; the first one counts."""
+        fate = self.fates.get(connection)
+        if fate is not None:
+            if not fate.ended:
+                fate.ended, fate.ended_by, fate.ended_s = how, where, self._engine.now_s
+            fate.open_ends -= 1
+            if not fate.open_ends and fate.is_plain:
+                self.fine += not fate.is_backend
+                del self.fates[connection]
+        if how == "aborted":
+            self.resets[where] = self.resets.get(where, 0) + 1
+
+    def _keep(self, entry: Entry) -> None:
+        if len(self.log) < LOG_MAX or entry.connection in self.traced:
+            self.log.append(entry)
+        else:
+            self.left_out += 1
+
+
+def view(peer: Peer) -> PeerView:
+    """A peer as it is now."""
+    return PeerView(peer.seqlo, peer.seqhi, peer.max_win, peer.wscale, peer.state)
