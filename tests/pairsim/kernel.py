@@ -171,6 +171,7 @@ class Host:
         self._fence = {lease_set(carp.vhid) for carp in pair.carp}
         self._carrier = dict(self._machine.links)
         self.presences: dict[int, Presence] = {}
+        self._readable: Callable[[int], None] = lambda _: None
         self.places: tuple[Place, ...] = ()  # nobody else removes an address here
 
     def sources(self) -> dict[int, Address]:
@@ -209,6 +210,8 @@ class Host:
             for frame in lan.take():
                 heard(LAN, frame[_ETHERNET_BYTES:])
 
+        self._readable = readable
+
         def guard_told(_: int) -> None:
             process.fence_events.take()
             guard_changed([self._mend_guard()])
@@ -233,6 +236,11 @@ class Host:
             Finding(f"interface {name}:", "" if self._carrier[name] else _NO_CARRIER)
             for name in self._pair.track.interfaces
         ]
+
+    def hear(self) -> None:
+        """Read what has come, and nobody has read yet."""
+        while self._process.inboxes[LAN].is_ready:
+            self._readable(0)
 
     def ask_for_carriers(self) -> None:
         """Here links tell at once."""

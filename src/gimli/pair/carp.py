@@ -113,7 +113,7 @@ def _tell_demotion(vhid: Vhid, event: DemotionChanged) -> tuple[Vhid, tuple[Acti
     before = vhid.demotion
     vhid, _ = _note_demotion(vhid, event)
     # At once, as OpenBSD's carp_ifgattr_ioctl() does: a fitter BACKUP takes over at the first one it hears.
-    return _advertise(vhid) if vhid.demotion != before else (vhid, ())
+    return _advertise(vhid) if event.at_once and vhid.demotion != before else (vhid, ())
 
 
 def _wait_for(vhid: Vhid, event: PeerLives) -> tuple[Vhid, tuple[Action, ...]]:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gimli.pair.warden import Look
 
 _ETHERNET_BYTES = 14
+_HEARINGS_MAX = 32
+"""Of 64 frames each: who floods us is not waited for."""
 _GUARD_DEBOUNCE_S = 0.05
 """A transaction of somebody else comes in many messages."""
 
@@ -72,6 +74,7 @@ class Host:
         devices = {name for place in self.places for name in (place.interface, place.device)}
         self._watch = LinkWatch(dict.fromkeys([*devices, *pair.track.interfaces]))
         self._closers: list[Callable[[], None]] = []
+        self._hearing: list[Callable[[], bool]] = []
         self._carriers: Aside[bool] | None = None
         self._warden: Aside[Look] | None = None
 
@@ -134,6 +137,13 @@ class Host:
         if self._carriers:
             self._carriers.tell()
 
+    def hear(self) -> None:
+        """Read what has come on the interfaces, and nobody has read yet."""
+        for readable in self._hearing:
+            for _ in range(_HEARINGS_MAX):
+                if not readable():
+                    break
+
     def own_addresses(self) -> frozenset[bytes]:
         """Addresses that do not move with mastership, packed: their connections are this host's own."""
         found = (each.address.ip for each in self._links.addresses())
@@ -191,20 +201,29 @@ class Host:
     def _listen(self, loop: Loop, interface: str, heard: Callable[[str, bytes], None]) -> None:
         receiver = Receiver(interface)
 
-        def readable() -> None:
-            for frame in receiver.receive():
+        def readable() -> bool:
+            frames = receiver.receive()
+            for frame in frames:
                 heard(interface, frame[_ETHERNET_BYTES:])
+            return bool(frames)
 
+        self._hearing.append(readable)
         self._call_back(loop, receiver, readable)
 
     def _call_back(
-        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch | Aside[Any], readable: Callable[[], None]
+        self,
+        loop: Loop,
+        opened: Receiver | LinkWatch | GuardWatch | Aside[Any],
+        readable: Callable[[], object],
     ) -> None:
         def close() -> None:
             loop.forget(opened.fileno())
             opened.close()
 
-        loop.watch(opened.fileno(), lambda _: readable())
+        def call_back(_: int) -> None:
+            readable()
+
+        loop.watch(opened.fileno(), call_back)
         self._closers.append(close)
 
     def _watch_links(self, loop: Loop, links_changed: Callable[[list[LinkEvent]], None]) -> None:

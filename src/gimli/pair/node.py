@@ -224,11 +224,13 @@ class Node:
         subject = f"vhid {vhid} cannot send"
         if error:
             seat.send_errors = min(seat.send_errors + 1, SEND_ERRORS_MAX)
-            self._demote(self.ledger.with_reason(f"{subject}", SEND_ERROR * seat.send_errors), now_s)
+            # Not at once: that would be sent as well, and fail, and so on.
+            ledger = self.ledger.with_reason(subject, SEND_ERROR * seat.send_errors)
+            self._demote(ledger, now_s, at_once=False)
         elif seat.send_errors:
             seat.send_errors -= 1
             if not seat.send_errors:
-                self._demote(self.ledger.without(subject), now_s)
+                self._demote(self.ledger.without(subject), now_s, at_once=False)
                 self._apply(seat, carp_events.SendRecovered(), now_s)
 
     def found(self, findings: Iterable[Finding], now_s: float) -> None:
@@ -289,13 +291,13 @@ class Node:
                 self._orders.append(Note("packet-refused", details))
             seat.refused[refused.kind] = seat.refused.get(refused.kind, 0) + 1
 
-    def _demote(self, ledger: Ledger, now_s: float) -> None:
+    def _demote(self, ledger: Ledger, now_s: float, *, at_once: bool = True) -> None:
         if ledger.total != self.ledger.total:
             details = {"demotion": ledger.total, "before": self.ledger.total, "because": ledger.because}
             self._orders.append(Note("demotion", details))
         self.ledger = ledger
         for seat in self._seats.values():
-            self._apply(seat, carp_events.DemotionChanged(ledger.total, ledger.because), now_s)
+            self._apply(seat, carp_events.DemotionChanged(ledger.total, ledger.because, at_once), now_s)
 
     def _apply(self, seat: _Seat, event: Event, now_s: float) -> None:
         before = seat.vhid.role

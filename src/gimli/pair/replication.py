@@ -142,6 +142,10 @@ class Replication:
             case _:
                 raise AssertionError(f"{action} is for somebody else")
 
+    def hear(self) -> None:
+        """Read what has come, and nobody has read yet; some of it, where there is much."""
+        self._readable(0)
+
     def settle(self) -> None:
         """After orders: wake when the machine has something to do."""
         due_ns = round(self._sync.next_due_s() * clock.NANOSECONDS)

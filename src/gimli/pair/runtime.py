@@ -78,6 +78,7 @@ class Runtime:
         self._journal = journal
         self._hooks = hooks
         self._memory = memory
+        self._since_s = 0.0
         self._timers: dict[tuple[int, carp_actions.Timer], Deadline] = {}
         self._orders: deque[Order | Emit | Note | syncactions.Action] = deque()
         self.replication: Replication | None = None
@@ -96,23 +97,27 @@ class Runtime:
 
     def heard(self, interface: str, ip_packet: bytes) -> None:
         """A packet of CARP's protocol came."""
-        self._node.heard(interface, ip_packet, self._now_s())
-        self._carry_out()
+        now_s = self._now_s()
+        self._node.heard(interface, ip_packet, now_s)
+        self._carry_out(now_s)
 
     def received(self, datagram: bytes) -> None:
         """A datagram of the peer's came."""
-        self._node.received(datagram, self._now_s())
-        self._carry_out()
+        now_s = self._now_s()
+        self._node.received(datagram, now_s)
+        self._carry_out(now_s)
 
     def sync_due(self) -> None:
         """A deadline of the state sync has come."""
-        self._node.sync_due(self._now_s())
-        self._carry_out()
+        now_s = self._now_s()
+        self._node.sync_due(now_s)
+        self._carry_out(now_s)
 
     def sync_ordered(self, actions: list[syncactions.Action]) -> None:
         """The state sync ordered something on what the kernel told."""
-        self._node.sync_ordered(actions, self._now_s())
-        self._carry_out()
+        now_s = self._now_s()
+        self._node.sync_ordered(actions, now_s)
+        self._carry_out(now_s)
 
     def links_changed(self, events: list[LinkEvent]) -> None:
         """A link or an address of this host is not what it was."""
@@ -128,32 +133,37 @@ class Runtime:
         self._node.found(self._host.look_at_links(), now_s)
         if self.replication:
             self.replication.filter.own = self._host.own_addresses()
-        self._carry_out()
+        self._carry_out(now_s)
 
     def guard_changed(self, looks: list[Look]) -> None:
         """The rules were looked at, for somebody else had changed them: without them nobody takes part."""
+        now_s = self._now_s()
         for look in looks:
             for words in look.altered or look.wrong:
                 self._journal.record("guard-altered", what=words, mended=not look.wrong)
             for vhid in self._carps:
                 if look.wrong:
                     why = f"the guard is not in place: {look.wrong[0]}"
-                    self._node.obstructed(vhid, "guard", why, self._now_s())
+                    self._node.obstructed(vhid, "guard", why, now_s)
                     continue
-                self._node.freed(vhid, "guard", self._now_s())
+                self._node.freed(vhid, "guard", now_s)
                 if self._is_master(vhid):
                     self._hold(vhid, self._host.presences[vhid].tenure.keep)
-        self._carry_out()
+        if looks and looks[-1].wrong:
+            self._loop.after(_TRY_AGAIN_S, self._host.look_at_guard)  # what was in the way may tell nobody
+        self._carry_out(now_s)
 
     def found(self, findings: Iterable[Finding]) -> None:
         """What is tracked was looked at."""
-        self._node.found(findings, self._now_s())
-        self._carry_out()
+        now_s = self._now_s()
+        self._node.found(findings, now_s)
+        self._carry_out(now_s)
 
     def stop(self, because: str) -> None:
         """The daemon ends."""
-        self._node.stop(because, self._now_s())
-        self._carry_out()
+        now_s = self._now_s()
+        self._node.stop(because, now_s)
+        self._carry_out(now_s)
 
     def _have_again(self, event: AddressWent) -> None:
         """Somebody else has removed an address of a MASTER: it is taken again, and told."""
@@ -167,15 +177,28 @@ class Runtime:
         return self._node.vhid(vhid).role is Role.MASTER
 
     def _expired(self, vhid: int, timer: carp_actions.Timer) -> None:
-        self._node.expired(vhid, timer, self._now_s())
-        self._carry_out()
+        now_s, deadline = self._now_s(), self._timers.get((vhid, timer))
+        if timer is carp_actions.Timer.MASTER_DOWN:
+            # Where this process stood still, the peer's word may lie in the sockets.
+            self._host.hear()
+            if self.replication:
+                self.replication.hear()
+            if self._timers.get((vhid, timer)) is not deadline:
+                return
+        self._node.expired(vhid, timer, now_s)
+        self._carry_out(now_s)
         if timer is carp_actions.Timer.ADVERTISE:
             self._host.ask_for_carriers()
 
     # Orders, to the host.
 
-    def _carry_out(self) -> None:
-        """All that is ordered, and what the kernel's answers to it cause, in order."""
+    def _carry_out(self, since_s: float) -> None:
+        """All that is ordered, and what the kernel's answers to it cause, in order.
+
+        Args:
+            since_s: when that happened which all this follows from.
+        """
+        self._since_s = since_s
         self._orders.extend(self._node.take_orders())
         while self._orders:
             self._do(self._orders.popleft())
@@ -238,7 +261,7 @@ class Runtime:
             case carp_actions.Disarm(timer):
                 self._disarm(vhid, timer)
             case carp_actions.TakeLease():
-                self._try(vhid, "guard", presence.tenure.begin)
+                self._hold(vhid, lambda: presence.tenure.begin(self._since_s))
             case carp_actions.DropLease():
                 self._let_go(vhid, presence.tenure.end)
             case carp_actions.TakeAddresses():
@@ -259,14 +282,15 @@ class Runtime:
         """Take something; where the kernel refuses, the vhid is out for a moment."""
         try:
             take()
-        except (GuardRefused, AddressRefused) as refused:
+        except AddressRefused as refused:
             self._node.obstructed(vhid, subject, str(refused), self._now_s())
             self._withdraw(vhid)
             self._loop.after(_TRY_AGAIN_S, lambda: self._free(vhid, subject))
 
     def _free(self, vhid: int, subject: str) -> None:
-        self._node.freed(vhid, subject, self._now_s())
-        self._carry_out()
+        now_s = self._now_s()
+        self._node.freed(vhid, subject, now_s)
+        self._carry_out(now_s)
 
     def _let_go(self, vhid: int, drop: Callable[[], None]) -> None:
         """Let go of something, again and again until it is gone."""

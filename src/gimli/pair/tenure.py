@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gimli.pair.guard import Lease
     from gimli.pair.lease import Leases
 
+_LATE_SHARE = 1 / 16
+"""Of its length; a peer waits for a quarter of it longer than the lease holds."""
+_TRIES = 3
+
 
 class Tenure:
     """The lease of one vhid on this host.
@@ -42,14 +46,19 @@ class Tenure:
         """How long ago the last advertisement went out."""
         return self._now_s() - self._sent_s
 
-    def begin(self) -> None:
+    def begin(self, since_s: float) -> None:
         """Lift the fence; an advertisement is to follow.
 
+        Args:
+            since_s: when that was decided. What another node has heard and done since is not known: the lease
+                counts from then.
+
         Raises:
+            LeaseLapsed: that is too long ago.
             GuardRefused: the guard is not in place.
         """
-        self._sent_s = self._now_s()
-        self._leases.acquire((self._lease,), self._length_s)
+        self._sent_s = since_s
+        self._leases.acquire((self._lease,), self._left_s())
 
     def keep(self) -> None:
         """Hold the fence open until the time that the last advertisement allows, and no longer.
@@ -58,18 +67,18 @@ class Tenure:
             LeaseLapsed: it is MASTER no more.
             GuardRefused: the guard is not in place.
         """
-        try:
-            self._leases.renew((self._lease,), self._left_s())
-        except LeaseLapsed:
-            if self._left_s() < JIFFY_S_MAX:
-                raise
-            # By our own clock it has not: somebody has emptied the set, as a firewall does that is reloaded.
-            self._leases.acquire((self._lease,), self._left_s())
+        for _ in range(_TRIES):
+            left_s = self._left_s()
+            self._set(left_s)
             try:
-                self._left_s()
-            except LeaseLapsed:  # we stood still between these two lines
-                self._leases.release((self._lease,))
+                late_s = left_s - self._left_s()
+            except LeaseLapsed:
+                self.end()
                 raise
+            if late_s <= self._length_s * _LATE_SHARE:
+                return
+            # We stood still, and the kernel has counted from later than we have.
+        raise LeaseLapsed("the lease cannot be held: the kernel takes too long")
 
     def send(self, advertise: Callable[[], str]) -> str:
         """Advertise under the lease, and prolong it when that went out.
@@ -96,6 +105,13 @@ class Tenure:
             GuardRefused: the guard is not in place; then there is no fence to let down.
         """
         self._leases.release((self._lease,))
+
+    def _set(self, left_s: float) -> None:
+        try:
+            self._leases.renew((self._lease,), left_s)
+        except LeaseLapsed:
+            # If not by our own clock, somebody has emptied the set, as a firewall does that is reloaded.
+            self._leases.acquire((self._lease,), self._left_s())
 
     def _left_s(self) -> float:
         left_s = self._sent_s + self._length_s - self._now_s()
