@@ -12,7 +12,7 @@ PACKAGES := python3-venv gcc g++ libc6-dev gdb strace elfutils libc6-dbg logrota
 # Daemons that the tests keep up.
 PACKAGES += tor redis-server haproxy nginx-light
 # What the pair needs, its peers on the wire, and what looks at their packets.
-PACKAGES += iproute2 nftables conntrack ucarp tcpdump tshark iputils-ping ethtool
+PACKAGES += iproute2 nftables conntrack ucarp tcpdump tshark iputils-ping ethtool iptables
 # What the benchmarks put beside ours.
 PEERS := runit s6 supervisor keepalived conntrackd
 

@@ -38,7 +38,7 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:  # noqa: ARG0
     by_program = samples.pop("renewal by the nft program")
     for name, values in samples.items():
         if name == "renewal, one interface":
-            yield Figure(name, "us", values, RENEWAL_BUDGET_US, "nft", by_program, 0.1)
+            yield Figure(name, "us", values, RENEWAL_BUDGET_US, {"nft": by_program}, {"nft": 0.1})
         elif name.startswith("renewal"):
             yield Figure(name, "us", values, RENEWAL_BUDGET_US)
         else:

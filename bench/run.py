@@ -24,6 +24,8 @@ import takeovers
 from figures import Figure, load, table, this_machine
 from workbench import Effort, Unmeasurable, Workbench
 
+import failover
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -37,6 +39,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "takeovers": takeovers.measure,
     "leases": leases.measure,
     "sync": sync.measure,
+    "failover": failover.measure,
 }
 
 

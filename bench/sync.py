@@ -75,14 +75,14 @@ class Run:
 
     Args:
         rate: connections per second that were really made.
-        lost: share of them that the other kernel, or the other process, never had.
+        lost_percent: how many of them the other kernel, or the other process, never had.
         lag_ms: the worst but one in a hundred, of those that came.
         owner_us: CPU of the owner's side per connection.
         replica_us: CPU of the replica's side, its insertions included.
     """
 
     rate: float
-    lost: float
+    lost_percent: float
     lag_ms: float
     owner_us: float
     replica_us: float
@@ -106,32 +106,25 @@ def measure(bench: Workbench, effort: Effort) -> Iterator[Figure]:
                 theirs.append(run(bench, rate, "conntrackd"))
         yield from figures(rate, ours, theirs, note)
     cached = [run(bench, rate, "cache") for _ in range(effort.runs(3))]
-    yield Figure(f"{rate}/s in memory, CPU per connection", "us", tuple(one.cost_us for one in cached))
-    yield Figure(f"{rate}/s in memory, lost", "%", tuple(100 * one.lost for one in cached), 0.0)
+    yield Figure(f"{rate}/s in memory, lost", "%", [one.lost_percent for one in cached], 0.0)
+    yield Figure(f"{rate}/s in memory, CPU per connection", "us", [one.cost_us for one in cached])
 
 
 def figures(rate: int, ours: list[Run], theirs: list[Run], note: str) -> Iterator[Figure]:
     """One rate's lines."""
-    peer = "conntrackd" if theirs else ""
-    highest = rate == RATES[-1]
+
+    def line(what: str, unit: str, name: str, budget: float | None = None, note: str = "") -> Figure:
+        samples, peer = ([getattr(one, name) for one in runs] for runs in (ours, theirs))
+        return Figure(
+            f"{rate}/s, {what}", unit, samples, budget, {"conntrackd": peer} if peer else {}, note=note
+        )
+
     real = ", ".join(f"{one.rate:,.0f}" for one in ours)
-    yield Figure(
-        f"{rate}/s, lost",
-        "%",
-        tuple(100 * one.lost for one in ours),
-        0.0,
-        peer,
-        tuple(100 * one.lost for one in theirs),
-        note=f"really {real}/s" + (f"; {note}" if note else ""),
-    )
-    for what, unit, name, budget in (
-        ("lag, 99 of 100", "ms", "lag_ms", None),
-        ("CPU per connection, both sides", "us", "cost_us", COST_BUDGET_US if highest else None),
-        ("CPU per connection, owner", "us", "owner_us", None),
-        ("CPU per connection, replica", "us", "replica_us", None),
-    ):
-        samples, peers = (tuple(getattr(one, name) for one in runs) for runs in (ours, theirs))
-        yield Figure(f"{rate}/s, {what}", unit, samples, budget, peer, peers)
+    yield line("lost", "%", "lost_percent", 0.0, f"really {real}/s" + (f"; {note}" if note else ""))
+    yield line("lag, 99 of 100", "ms", "lag_ms")
+    yield line("CPU per connection", "us", "cost_us", COST_BUDGET_US if rate == RATES[-1] else None)
+    yield line("CPU per connection, owner", "us", "owner_us")
+    yield line("CPU per connection, replica", "us", "replica_us")
 
 
 def run(bench: Workbench, rate: int, subject: str) -> Run:
@@ -180,7 +173,7 @@ def _load(owner: Side, replica: Side, rate: int) -> Run:
     lags_s = sorted(made["lags_s"])
     return Run(
         rate=made["rate"],
-        lost=max(0.0, 1 - had / made["generated"]),
+        lost_percent=max(0.0, 100 * (1 - had / made["generated"])),
         lag_ms=1000 * statistics.quantiles(lags_s, n=100)[98] if len(lags_s) > 1 else 0.0,
         owner_us=1e6 * owner_s / made["generated"],
         replica_us=1e6 * replica_s / made["generated"],
@@ -246,7 +239,7 @@ class Gimli(Side):
         self.in_kernel = subject == "kernel"
         role = "owner" if own == _OWNER else "replica"
         process = self.host.start(
-            *(sys.executable, os.path.join(HERE, "sync_node.py"), role, own, peer, subject),
+            *(sys.executable, os.path.join(HERE, "sync_node.py"), role, peer, subject),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

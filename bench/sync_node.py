@@ -1,6 +1,6 @@
-"""One host's state sync without CARP: kernel, state sync and link in one loop.
+"""One host's state sync without CARP: the machine and the kernel's side of it in a loop.
 
-python bench/sync_node.py owner|replica OWN-ADDRESS PEER-ADDRESS cache|kernel
+python bench/sync_node.py owner|replica PEER-ADDRESS cache|kernel
 
 Says ``ready`` when it is. For every line on its standard input it prints its counters as JSON; at the end of
 the input it ends.
@@ -16,24 +16,31 @@ import sys
 import time
 
 from gimli.loop import Loop
-from gimli.pair.conntable import ConnectionTable
-from gimli.pair.ctfilter import Filter
-from gimli.pair.ctintake import Intake
+from gimli.pair import punctuality, syncactions
+from gimli.pair.config import Sync
+from gimli.pair.replication import Replication
 from gimli.pair.statesync import StateSync
-from gimli.pair.syncactions import Action, Apply, Dump, Listen, Mode, Send
-from gimli.pair.synclink import Link
+from gimli.pair.syncactions import Action, Mode
+
+_PASSWORD = b"bench"
+_INTERFACE = "sync"
 
 
 class Node:
-    """A state sync with its sockets; what the kernel's table tells comes in here."""
+    """A state sync and its replication, as the pair's daemon has them."""
 
-    def __init__(self, own: str, peer: str, mode: Mode) -> None:
+    def __init__(self, peer: str, mode: Mode) -> None:
         self._loop = Loop()
-        self._link = Link(own, peer)
-        self._intake = Intake(Filter({ipaddress.ip_address(own).packed}))
-        self._table = ConnectionTable(self._loop, self._intake, self)
-        self._sync = StateSync(secrets.randbits(64) | 1, b"bench", mode)
-        self._loop.watch(self._link.fileno(), self._hear)
+        self._sync = StateSync(secrets.randbits(64) | 1, _PASSWORD, mode)
+        self._replication = Replication(
+            Sync(_INTERFACE, ipaddress.ip_address(peer), _PASSWORD, mode=mode),
+            self._sync,
+            self._loop,
+            self._received,
+            self._due,
+            self._carry_out,
+            frozenset(),
+        )
         self._loop.watch(sys.stdin.fileno(), self._answer)
         self._finished = False
 
@@ -43,54 +50,27 @@ class Node:
         self._carry_out(begin(time.monotonic()))
         print("ready", flush=True)
         while not self._finished:
-            timer = self._loop.at(round(self._sync.next_due_s() * 1e9), lambda: None)
             self._loop.run_once()
-            timer.cancel()
-            now_s = time.monotonic()
-            if self._sync.next_due_s() <= now_s:
-                self._carry_out(self._sync.due(now_s))
 
-    def changed(self, changes: list[tuple[bytes, bytes]]) -> None:
-        """Events."""
-        self._sync.put(changes, time.monotonic())
+    def _received(self, datagram: bytes) -> None:
+        self._carry_out(self._sync.received(datagram, time.monotonic()))
 
-    def events_lost(self) -> None:
-        """They were too many."""
-        self._carry_out(self._sync.events_lost(time.monotonic()))
-
-    def wants_dump(self) -> bool:
-        """Whether there is room."""
-        return self._sync.wants_dump
-
-    def dumped(self, entries: list[tuple[bytes, bytes]]) -> None:
-        """A part of the table."""
-        self._sync.put_dumped(entries, time.monotonic())
-
-    def dump_done(self) -> None:
-        """All of it."""
-        self._carry_out(self._sync.dump_done(time.monotonic()))
-
-    def _hear(self, _: int) -> None:
-        for datagram in self._link.drain():
-            self._carry_out(self._sync.received(datagram, time.monotonic()))
+    def _due(self) -> None:
+        now_s = time.monotonic()
+        self._carry_out(self._sync.due(now_s) if self._sync.next_due_s() <= now_s else [])
 
     def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Send(datagram):
-                    self._link.send(datagram)
-                case Apply(messages):
-                    self._table.apply(messages)
-                case Listen(wanted):
-                    self._table.listen(wanted=wanted)
-                case Dump():
-                    self._table.dump()
+                case syncactions.Send() | syncactions.Apply() | syncactions.Listen() | syncactions.Dump():
+                    self._replication.carry_out(action)
+        self._replication.settle()
 
     def _answer(self, _: int) -> None:
         if not os.read(sys.stdin.fileno(), 100):
             self._finished = True
             return
-        sync, writer, intake = self._sync, self._table.writer, self._intake
+        sync, writer = self._sync, self._replication.writer
         counters = {
             "local": sync.local,
             "replicated": sync.replicated,
@@ -101,19 +81,16 @@ class Node:
             "written": writer.written,
             "tried_again": writer.tried_again,
             "failed": writer.failed,
-            "filtered": intake.filtered,
-            "not_understood": intake.refused,
-            "unsent": self._link.unsent,
+            "unsent": self._replication.unsent,
         }
         print(json.dumps(counters), flush=True)
 
 
 def main() -> None:
     """The command line."""
-    role, own, peer, mode = sys.argv[1:]
-    # As conntrackd does by itself (SCHED_RR, 99).
-    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    Node(own, peer, Mode(mode)).run(role)
+    role, peer, mode = sys.argv[1:]
+    punctuality.run_first()  # as the daemon, and as conntrackd
+    Node(peer, Mode(mode)).run(role)
 
 
 if __name__ == "__main__":

@@ -100,33 +100,48 @@ def _dotted(keys: tuple[str | int, ...]) -> str:
 
 
 def _line_of(lines: list[str], keys: tuple[str | int, ...]) -> int:
-    """The line, from 1, where a key is written; the nearest table above it when it is missing.
+    """The line, from 1, where a key is written; that of what it would be in when it is missing.
 
-    tomllib keeps no positions. Finding the header and then the key covers how such files are written; a
-    dotted or inline form falls back to its table's line.
+    tomllib keeps no positions. Headers and the keys below them cover how such files are written; what is in
+    an inline form has the line of the key it begins at.
     """
-    numbers = [key for key in keys if isinstance(key, int)]
-    *table, key = (key for key in keys if isinstance(key, str))
-    if isinstance(keys[-1], int):  # a table of an array itself
-        table, key = [*table, key], ""
-    to_skip = numbers[-1] if numbers else 0
-    header_line = 0
+    places: dict[tuple[str | int, ...], int] = {}
+    here: tuple[str | int, ...] = ()
+    nearest, nearest_line = -1, 1
     for number, line in enumerate(lines, 1):
         text = line.strip()
-        if text.startswith("["):
-            name = re.sub(r"[\s\"']", "", text.split("]")[0].strip("[ "))
-            if name == ".".join([*table, key]):
-                return number
-            if name == ".".join(table):
-                if header_line:
-                    break
-                header_line = 0 if to_skip else number
-                to_skip -= 1
-            elif header_line and not name.startswith(".".join(table) + "."):
-                break
-        elif (header_line or not table) and key and re.match(rf"[\"']?{re.escape(key)}[\"']?\s*=", text):
-            return number
-    return header_line or 1
+        if header := re.match(r"(\[\[?)([^\[\]]+)\]", text):
+            here = _header(_names(header[2]), places, is_array=header[1] == "[[")
+            found = here
+        elif key := re.match(r"([\w.\"'-]+)\s*=", text):
+            found = (*here, *_names(key[1]))
+        else:
+            continue
+        agree = min(len(found), len(keys))  # what is in it will do, where it has no line of its own
+        if agree > nearest and found[:agree] == keys[:agree]:
+            nearest, nearest_line = agree, number
+    return nearest_line
+
+
+def _header(
+    names: list[str], places: dict[tuple[str | int, ...], int], *, is_array: bool
+) -> tuple[str | int, ...]:
+    """The keys of a table; ``places`` has the number of the last table of each array, from 0."""
+    here: tuple[str | int, ...] = ()
+    for name in names[:-1]:
+        here = (*here, name)
+        if here in places:
+            here = (*here, places[here])
+    here = (*here, names[-1])
+    if is_array:
+        places[here] = places.get(here, -1) + 1
+        here = (*here, places[here])
+    return here
+
+
+def _names(written: str) -> list[str]:
+    """The keys of a dotted one."""
+    return [name.strip(" \t\"'") for name in written.split(".")]
 
 
 def meant(written: str, known: list[str]) -> str:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from gimli.cli import gimli as group
 from gimli.errors import UsageError
+from gimli.lab.catalogue import names
 from gimli.lab.two_hups.scenario import TwoHups
 
 
@@ -22,7 +23,30 @@ def call(*arguments):
 def test_list_names_the_scenarios():
     assert call("list").output.startswith("two-hups ")
     document = json.loads(call("list", "--json").output)
-    assert [scenario["name"] for scenario in document["scenarios"]] == ["two-hups"]
+    assert [scenario["name"] for scenario in document["scenarios"]] == names()
+    assert {"two-hups", "pfsync-multicast"} <= set(names())
+
+
+def test_a_shipped_file_is_shown_to_begin_ones_own_with(tmp_path, monkeypatch):
+    """What is shown plays as it is, and the result names the file: its hints can be pasted."""
+    shown = call("show", "pfsync-multicast").output
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(shown)
+    own = json.loads(call("run", "mine.toml", "--json").output)
+    shipped = json.loads(call("run", "pfsync-multicast", "--json").output)
+    assert own.pop("scenario") == "mine.toml"
+    assert shipped.pop("scenario") == "pfsync-multicast"
+    assert own == shipped
+
+
+def test_what_no_file_describes_cannot_be_shown(gimli):
+    done = gimli.call("lab", "show", "two-hups")
+    assert done.returncode == UsageError.exit_status
+    assert "files are: " in done.stderr
+
+
+def test_the_schema_is_printed_as_one_document():
+    assert json.loads(call("schema").output)["properties"]["switch"]["type"] == "array"
 
 
 def test_run_is_repeatable_from_its_seed():

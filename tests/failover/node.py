@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gimli import journal
 from gimli.control import client
+from gimli.errors import MonitorUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-c", "from gimli.cli import main; main()")
 PATIENCE_S = 20.0
-_LOOK_EVERY_S = 0.005
+_LOOK_EVERY_S = 0.02
 
 
 class Node:
@@ -46,7 +48,7 @@ class Node:
         self.environment = {"GIMLI_STATE_DIR": self.state_dir, "GIMLI_RUNTIME_DIR": self.runtime_dir}
         self.process: subprocess.Popen[bytes] | None = None
         self.said = b""
-        self.since_ns = 0
+        self.since_ns = self._started_ns = 0
         os.makedirs(directory, exist_ok=True)
 
     def configure(self, text: str) -> None:
@@ -56,7 +58,7 @@ class Node:
 
     def start(self) -> None:
         """Start the daemon."""
-        self.since_ns = time.monotonic_ns()
+        self.since_ns = self._started_ns = time.monotonic_ns()
         self.said = b""
         self.process = self.host.start(
             *COMMAND,
@@ -83,11 +85,15 @@ class Node:
         return self.process.pid
 
     def events(self, *names: str) -> list[dict[str, Any]]:
+        """What was recorded since what was waited for last, all or of these names."""
+        return [entry for entry in self.history(*names) if entry["monotonic_ns"] > self.since_ns]
+
+    def history(self, *names: str) -> list[dict[str, Any]]:
         """What the daemon that was started last has recorded, all or of these names."""
         return [
             entry
             for entry in journal.read(self.journal_path)
-            if entry["monotonic_ns"] > self.since_ns and (not names or entry["event"] in names)
+            if entry["monotonic_ns"] > self._started_ns and (not names or entry["event"] in names)
         ]
 
     def wait_for(self, event: str, **fields: Any) -> dict[str, Any]:
@@ -118,11 +124,14 @@ class Node:
     def wait_until(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         """The first status that is so."""
         give_up_s = time.monotonic() + PATIENCE_S
+        status: dict[str, Any] = {}
         while time.monotonic() < give_up_s:
-            status = self.status()
-            if is_so(status):
-                return status
-            time.sleep(0.05)
+            # One that is not up yet, or not again, does not answer.
+            with contextlib.suppress(MonitorUnreachable):
+                status = self.status()
+                if is_so(status):
+                    return status
+            time.sleep(_LOOK_EVERY_S)
         raise AssertionError(f"{self.name}: waited {PATIENCE_S:.0f} s for {what}: {json.dumps(status)}")
 
     def send(self, signo: int) -> int:

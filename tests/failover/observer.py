@@ -3,9 +3,9 @@
 python -m tests.failover.observer TOLD
 
 It asks from a client's namespace, every few milliseconds and twice each time: who has the address (ARP, to
-everybody), and an echo by the client's own stack. At the ports of the switch it sees from which node an answer
-comes, and which advertisements. So a second answer to one question is seen, and from where. All times are the
-kernel's.
+everybody), and an echo by the client's own stack. At the ports of the switch it sees from which node an
+answer comes, and which advertisements. So a second answer to one question is seen, and from where. All times
+are the kernel's.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _ARP = struct.Struct(">HHBBH6s4s6s4s")
 _ECHO = struct.Struct(">BBHHH")
 _CARP = 112
 _RCVBUF = 4 << 20
+_AFTERWARDS_NS = 500_000_000
+"""A neighbour that has learnt the wrong MAC is silent after the first answer."""
 
 _ARP_OR_CARP = (
     (0x28, 0, 0, 12),  # ethertype
@@ -79,12 +81,15 @@ class Observation:
     adverts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def answerers(self) -> list[str]:
-        """Whose answers followed whose: ``["a", "b"]`` is a failover, ``["a", "b", "a", "b"]`` two at once."""
+        """Whose answers followed whose: ``["a", "b"]`` is a failover; more changes are two at once."""
         return [node for node, _ in itertools.groupby(answer.node for answer in self.answers)]
 
-    def longest_gap_s(self) -> float:
-        """The longest time without an echo."""
-        return max((b - a for a, b in itertools.pairwise(self.echoes_ns)), default=0) / 1e9
+    def silence_s(self, from_ns: int, until_ns: int) -> float:
+        """The longest time without an echo that has to do with what happened between these two."""
+        pairs = itertools.pairwise(self.echoes_ns)
+        return (
+            max((b - a for a, b in pairs if b > from_ns and a < until_ns + _AFTERWARDS_NS), default=0) / 1e9
+        )
 
     def first_answer_ns(self, node: str, after_ns: int = 0) -> int:
         """When a node answered first."""

@@ -1,4 +1,4 @@
-"""Where does a pair of a test stand? Two nodes and a client at one switch; as firewalls, a server behind them.
+"""Where does a pair of a test stand? Two nodes and a client at one switch; behind firewalls, a server.
 
                  +-- lan0 a wan0 --+
 client --- lan --|     | sync0     |-- wan --- server
@@ -99,6 +99,20 @@ class Site:
     def plug_in(self, node: Node, side: str = "lan") -> None:
         """Put it back."""
         self._set_port(node, side, "up")
+
+    def cut_off(self, node: Node) -> None:
+        """Pull all of a node's cables."""
+        self._set_all(node, "down")
+
+    def connect(self, node: Node) -> None:
+        """Put them back."""
+        self._set_all(node, "up")
+
+    def _set_all(self, node: Node, state: str) -> None:
+        self._set_port(node, "lan", state)
+        if self.wan_ports:
+            self._set_port(node, "wan", state)
+        node.host.run("ip", "link", "set", "dev", "sync0", state)
 
     def _set_port(self, node: Node, side: str, state: str) -> None:
         switch, ports = (self.lan, self.lan_ports) if side == "lan" else (self.wan, self.wan_ports)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gimli import process
+from gimli.monitor import config
 from gimli.monitor.cgroups import Cgroups, find_cgroups, own_group, parse_own_group
+from gimli.monitor.kernel import Kernel
+from gimli.monitor.spawn import Surroundings, load_spawner
+from gimli.monitor.spool import Spool
 
 UNIFIED = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HYBRID = "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw"
@@ -65,3 +71,24 @@ def test_a_group_is_made_found_again_and_removed(tmp_path):
     assert again.members("a") == []
     again.close()
     assert groups.members("a") is None
+
+
+@pytest.mark.real
+def test_who_is_born_into_a_group_that_was_killed_lives(tmp_path):
+    """Linux 6.14 to 6.18, and perhaps later, kill it at its birth if nothing is done about that."""
+    if os.geteuid() != 0 or own_group() is None:
+        pytest.skip("needs root and cgroup v2")
+    groups = find_cgroups("test", str(tmp_path))
+    kernel = Kernel(load_spawner(), groups, Spool(None))
+    service = config.Service("app", ("sleep", "1h"), config.Log(None))
+    around = Surroundings(-1, None, "bell", None, (1024, 1024))
+    for _ in range(3):
+        spawned = kernel.spawn(service, around, os.path.join(tmp_path, "app.run"))
+        assert spawned.grouped
+        assert kernel.exec_failure(spawned.exec_fd) == ""
+        assert process.command_name(spawned.pid) == "sleep"
+        kernel.kill_group("app")
+        assert kernel.collect(spawned).signo == signal.SIGKILL
+        os.close(spawned.exec_fd)
+        os.close(spawned.pidfd)
+    groups.close()

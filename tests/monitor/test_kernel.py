@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
+import subprocess
 
 import pytest
 
 from gimli import process
+from gimli.monitor import config
 from gimli.monitor.cgroups import Cgroups
 from gimli.monitor.kernel import Kernel
-from gimli.monitor.spawn import load_spawner
+from gimli.monitor.spawn import Surroundings, load_spawner
+from gimli.monitor.spawned import Spawned
 from gimli.monitor.spool import Spool
 from gimli.process import ProcessId
 
@@ -40,6 +44,24 @@ def test_a_living_process_is_identified_and_watched(kernel):
     os.close(kernel.pidfd_of(myself))
 
 
+def test_an_exec_is_seen_as_soon_as_it_has_been(tmp_path):
+    """Though the monitor still holds what the child needed to begin. Its first word may be there already."""
+    spawner = load_spawner()
+    spawner.reserve_berths()
+    kernel = Kernel(spawner, Cgroups(None), Spool(None))
+    service = config.Service("app", ("sleep", "1h"), config.Log(None))
+    around = Surroundings(-1, None, "bell", None, (1024, 1024))
+    spawned = kernel.spawn(service, around, os.path.join(tmp_path, "app.run"))
+    while process.command_name(spawned.pid) != "sleep":
+        os.sched_yield()
+    assert kernel.is_exec_decided(spawned.exec_fd)
+    assert not kernel.exec_failure(spawned.exec_fd)
+    kernel.send_signal(spawned.pidfd, signal.SIGKILL)
+    os.close(spawned.exec_fd)
+    assert kernel.collect(spawned).signo == signal.SIGKILL
+    os.close(spawned.pidfd)
+
+
 def test_one_that_has_ended_is_nobody(kernel):
     pid = os.fork()
     if pid == 0:
@@ -63,3 +85,51 @@ def test_without_a_descriptor_nothing_is_said_of_a_process(kernel):
             kernel.identify(os.getpid())
         with pytest.raises(OSError, match="Too many open files"):
             kernel.pidfd_of(myself)
+        # Nor of what a main process has left: nobody to be seen would be nobody left.
+        for look in (
+            lambda: kernel.survey("/bell"),
+            lambda: kernel.orphans(set()),
+            lambda: kernel.living([1]),
+        ):
+            with pytest.raises(OSError, match="Too many open files"):
+                look()
+
+
+@pytest.fixture
+def pair():
+    """Two children that lead a process group each."""
+    children = [subprocess.Popen(["sleep", "1h"], process_group=0) for _ in range(2)]
+    yield children
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def spawned(child, leader: int = 0) -> Spawned:
+    return Spawned(child.pid, os.pidfd_open(child.pid), -1, adopted=True, leader=leader)
+
+
+def test_the_group_of_a_main_process_is_signalled(kernel, pair):
+    main = spawned(pair[0])
+    kernel.signal_group(main, signal.SIGKILL)
+    assert pair[0].wait() == -signal.SIGKILL
+    os.close(main.pidfd)
+
+
+def test_a_group_is_not_signalled_for_one_that_is_not_in_it(kernel, pair):
+    """The former main process began it, and is gone: its number may be a stranger's."""
+    main = spawned(pair[0], leader=pair[1].pid)
+    kernel.signal_group(main, signal.SIGKILL)
+    assert [child.poll() for child in pair] == [None, None]
+    os.close(main.pidfd)
+
+
+def test_a_group_is_not_signalled_for_one_that_was_reaped(kernel, pair):
+    """Adopted, it is somebody else's child; its pid, and its group, can be a stranger's before we know."""
+    gone = subprocess.Popen(["sleep", "1h"])
+    dead_pidfd = os.pidfd_open(gone.pid)
+    gone.kill()
+    gone.wait()
+    kernel.signal_group(Spawned(pair[0].pid, dead_pidfd, -1, adopted=True), signal.SIGKILL)
+    assert pair[0].poll() is None
+    os.close(dead_pidfd)

@@ -94,6 +94,7 @@ def test_every_error_is_told_with_its_line():
         'line 8: carp.2.interfaces: unknown key; did you mean "interface"?\n'
         "line 10: carp.2.password: a password of 5 bytes is no protection; use 8 or more; CARP looks at the "
         "first 20\n"
+        'line 11: sync.peer: missing; the other node\'s address on that interface: peer = "198.51.100.2"\n'
         'line 13: tracks: unknown table; did you mean "track"?'
     )
 

@@ -202,7 +202,7 @@ def test_lost_events_are_told(network):
     many = (Connection().but(source=End("10.0.0.1", 1 + number)) for number in range(2000))
     writer.write([ctmessage.canonical(one.message(BEGUN))[1] for one in many])
     batch = events.drain()
-    assert batch == conntrack.Batch([], lost=True, may_be_more=False)
+    assert batch == conntrack.Batch([], lost=True)
     writer.write([ctmessage.canonical(Connection().message(BEGUN))[1]])
     assert len(Intake(Filter()).take(events.drain().messages)) == 1
     events.close()

@@ -207,3 +207,10 @@ def test_three_machines_come_to_exactly_one_master(starts: list[int], data: st.D
         link.at(float(start), lambda node=node: link.give(node, Enabled()))
     link.run_until(30.0)
     assert len(link.masters()) == 1
+
+
+def test_in_the_fast_mode_a_slower_master_is_waited_for_as_long_as_its_lease_may_hold():
+    """Frozen, it answers for up to 0.8 of three intervals of its own: ours are none of its business."""
+    judged = judge_advertisement(vhid(advbase=0, advskew=5, role=Role.BACKUP), heard("192.0.2.2", 0, 20, 0))
+    assert isinstance(judged, PeerLives)
+    assert judged.patience_s == 60 / 256

@@ -10,7 +10,7 @@ from gimli.pair.syncactions import Apply, Mode, Send
 from gimli.pair.syncwire import Kind
 from tests.pair.syncworld import Breach, World
 
-SEEDS = int(os.environ.get("GIMLI_SYNC_SEEDS", "40"))
+SEEDS = int(os.environ.get("GIMLI_SYNC_SEEDS", "25"))
 STEPS = 1500
 
 

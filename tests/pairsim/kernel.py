@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from gimli.errors import GimliError
@@ -314,18 +315,69 @@ class Ends:
 
     def dump(self) -> conntrack.Dump:
         """Of this kernel."""
-        with _instead(self._netlink()):
+        with _instead(self._netlink(lambda _: None)):  # by a thread, which is not where a process is ended
             return conntrack.Dump()
+
+    def aside(self, work: Callable[[], conntrack.Dump | None]) -> Aside:
+        """Who does what takes the kernel long."""
+        made = Aside(self._process, work)
+        made.fd = self._process.epoll.open(made)
+        return made
 
     def writer(self) -> conntrack.Writer:
         """Into this kernel."""
-        with _instead(self._netlink()):
+        with _instead(self._netlink(self._process.call)):
             return conntrack.Writer()
 
-    def _netlink(self) -> Netlink:
-        made = Netlink(self._process.machine.conntrack, self._process.call)
+    def _netlink(self, call: Callable[[str], None]) -> Netlink:
+        made = Netlink(self._process.machine.conntrack, call)
         made.fd = self._process.epoll.open(made)
         return made
+
+
+class Aside:
+    """As ``gimli.pair.aside.Aside``: a thread of the process, that stands still and ends with it."""
+
+    def __init__(self, process: Process, work: Callable[[], Any]) -> None:
+        self._process = process
+        self._work = work
+        self._found: deque[Any] = deque()
+        self._is_told = False
+        self.fd = -1
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._found)
+
+    def fileno(self) -> int:
+        """For the loop."""
+        return self.fd
+
+    def tell(self) -> None:
+        """Do it soon."""
+        if not self._is_told:
+            self._is_told = True
+            self._process.world.after(self._process.world.between(0.0001, 0.01), "aside", self._serve)
+
+    def take(self) -> list[Any]:
+        """What was found."""
+        found, self._found = list(self._found), deque()
+        return found
+
+    def close(self) -> None:
+        """It ends."""
+        self._work = lambda: None
+
+    def _serve(self) -> None:
+        process = self._process
+        if process.is_frozen:
+            process.world.after(0.01, "aside", self._serve)
+        elif not process.is_dead:
+            self._is_told = False
+            if (found := self._work()) is not None:
+                self._found.append(found)
+                process.wake()
 
 
 @contextlib.contextmanager

@@ -86,8 +86,12 @@ def test_a_new_instance_never_meets_the_workers_of_the_old(gimli, kind):
     running, workers = start(gimli, kind, "signal.SIG_IGN")
     os.kill(running.pids()[0], signal.SIGKILL)
     running.wait_for("leftovers", signal="SIGKILL")
-    running.wait_for("started", restarts=1)
+    started = running.wait_for("started", restarts=1)
     assert not any(map(is_living, workers))
+    # Nor does it die of their KILL: Linux 6.18 ends whoever is born into a control group that was killed.
+    reader = gimli.popen("logs", "app", "-f", "-n", "1", stdout=subprocess.PIPE)
+    assert gimli.read_line(reader) == "forked\n"
+    assert is_living(started["pid"])
 
 
 def test_what_a_dead_monitors_instance_left_is_killed_before_the_next_starts(gimli, kind):

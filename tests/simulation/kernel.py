@@ -212,9 +212,9 @@ class VirtualKernel:
         process = self._computer.processes.get(pid)
         return "T" if process and process.is_stopped else "S"
 
-    def is_readable(self, fd: int) -> bool:
-        """Whether a read would not wait."""
-        return bool(self._me.file(fd).ready)
+    def is_exec_decided(self, exec_fd: int) -> bool:
+        """Whether there is a word, or an end."""
+        return bool(self._me.file(exec_fd).ready)
 
     def reopen_nameless(self, _pid: int, _path: str) -> int | None:
         """Nobody cleans the runtime directory here."""
@@ -248,12 +248,15 @@ class VirtualKernel:
             raise ProcessLookupError(errno.ESRCH, "No such process")
         process.signalled(signo)
 
-    def signal_group(self, pid: int, signo: int) -> None:
-        """Everybody in it."""
+    def signal_group(self, main: Spawned, signo: int) -> None:
+        """Everybody in it, unless the main process is gone or elsewhere."""
         self._me.call()
-        for process in tuple(self._computer.processes.values()):
-            if process.group == pid:
-                process.signalled(signo)
+        group = main.leader or main.pid
+        held = self._me.file(main.pidfd).process
+        if held.group == group and (held.is_alive or held.is_zombie):
+            for process in tuple(self._computer.processes.values()):
+                if process.group == group:
+                    process.signalled(signo)
 
     # Ends.
 

@@ -65,6 +65,8 @@ class Shell(Monitor):
         self._lock = VirtualLock(me, before.get("lock_fd"))
         self._lost_pid = self._lock.lost_pid
         self.journal = VirtualJournal(computer, me)
+        if packed:
+            self.journal.restore(packed["journal"])
         self.evidence = Evidence(
             self.loop,
             self.journal,

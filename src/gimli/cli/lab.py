@@ -12,9 +12,10 @@ import click
 
 from gimli.cli import lab_text
 from gimli.cli.terminal import WIDTH, console
-from gimli.errors import GimliError
+from gimli.errors import GimliError, UsageError
 from gimli.lab import page
-from gimli.lab.catalogue import SCENARIOS, find
+from gimli.lab.catalogue import find, names, text_of
+from gimli.lab.network.scenario_schema import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,37 +41,57 @@ _html = click.option(
 def command() -> None:
     """Replay incidents, and find their causes.
 
-    The simulation is repeatable from its seed and needs nothing; --real runs real programs in a directory of
-    their own, needs no root, and leaves nothing behind.
+    The simulation is repeatable from its seed and needs nothing; --real runs real programs, in a directory or
+    in network namespaces of their own, and leaves nothing behind. Networks need root.
     """
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, schema 1.")
 def list_scenarios(*, as_json: bool) -> None:
-    """List the scenarios."""
+    """List the scenarios that are shipped."""
+    scenarios = [find(name) for name in names()]
     if as_json:
-        listed = [{"name": scenario.name, "about": scenario.about} for scenario in SCENARIOS.values()]
+        listed = [{"name": scenario.name, "about": scenario.about} for scenario in scenarios]
         click.echo(json.dumps({"schema": 1, "scenarios": listed}, indent=2))
         return
-    for scenario in SCENARIOS.values():
-        click.echo(f"{scenario.name:<18} {scenario.about}")
+    longest = max(len(scenario.name) for scenario in scenarios)
+    for scenario in scenarios:
+        click.echo(f"{scenario.name:<{longest}}  {scenario.about}")
+
+
+@command.command("show")
+@click.argument("scenario")
+def show(*, scenario: str) -> None:
+    """Print the file of a shipped SCENARIO, to begin one's own with."""
+    click.echo(text_of(scenario), nl=False)
+
+
+@command.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of a scenario file, for editors."""
+    click.echo(json.dumps(schema(), indent=2))
 
 
 @command.command("run")
 @click.argument("scenario")
 @_seed
 @_real
+@click.option("--pcap", metavar="DIR", default="", help="With --real: one pcapng file per host there.")
 @_json
 @_html
-def run(*, scenario: str, seed: int, is_real: bool, as_json: bool, html: str | None) -> int:
+def run(*, scenario: str, seed: int, is_real: bool, pcap: str, as_json: bool, html: str | None) -> int:
     """Play SCENARIO once, and say whether what was expected came.
+
+    SCENARIO is a name that the list has, or a FILE.toml of your own.
 
     Exit status: 0 when every expectation holds, 1 when one does not or the scenario cannot be played here.
     """
     played = find(scenario)
     tell = _progress()
-    result = played.real(seed, _GIMLI, tell) if is_real else played.simulate(seed)
+    if pcap and not is_real:
+        raise UsageError("--pcap needs --real", why="a simulation has no bytes", fix="add --real")
+    result = played.real(seed, _GIMLI, tell, pcap) if is_real else played.simulate(seed)
     _show(result, as_json=as_json, html=html)
     return 0 if result.holds else 1
 
@@ -90,6 +111,8 @@ def run(*, scenario: str, seed: int, is_real: bool, as_json: bool, html: str | N
 @_html
 def explain(*, scenario: str, seed: int, runs: int, is_real: bool, as_json: bool, html: str | None) -> None:
     """Play SCENARIO again and again with one cause switched off at a time, and say which changes cure it.
+
+    SCENARIO is a name that the list has, or a FILE.toml of your own.
 
     With --real each change is played three times.
     """

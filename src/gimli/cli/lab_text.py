@@ -21,7 +21,7 @@ def render(result: Result, width: int) -> list[Text]:
     """The whole: the line that says it, then causes, story, cures, expectations, and how sure that is."""
     inner = width - _INDENT
     sections = [
-        _causes(result.causes, inner) or _why(result.explanation, inner),
+        _causes(result.causes, _incident(result), inner) or _why(result.explanation, inner),
         _story(result.timeline, inner),
         _cures(result.cures, inner),
         _expectations(result.verdicts, inner) if not result.cures else [],
@@ -34,6 +34,12 @@ def render(result: Result, width: int) -> list[Text]:
         lines += [Text.assemble(" " * _INDENT, line) for line in section]
     lines += [Text(), *_more(result)]
     return lines
+
+
+def _incident(result: Result) -> str:
+    """What is gone with a cause."""
+    is_endless = any("doubled" in cure.metrics for cure in result.cures)
+    return "the endless log" if is_endless else "the incident"
 
 
 def _headline(result: Result, width: int) -> list[Text]:
@@ -50,15 +56,13 @@ def _why(explanation: Sequence[str], width: int) -> list[Text]:
     return lines
 
 
-def _causes(causes: Sequence[Cause], width: int) -> list[Text]:
+def _causes(causes: Sequence[Cause], gone: str, width: int) -> list[Text]:
     """What must come together; of each, whether the incident is gone without it."""
     needed = [cause for cause in causes if cause.needed]
     if not needed:
         return []
     count = {2: "two", 3: "three", 4: "four"}.get(len(needed), str(len(needed)))
-    lines = paragraph(
-        "CAUSE", f"{count} things together; take any one away and the endless log is gone:", width
-    )
+    lines = paragraph("CAUSE", f"{count} things together; take any one away and {gone} is gone:", width)
     for number, cause in enumerate(needed, 1):
         lines.append(Text(f"{' ' * LABEL_WIDTH}{number} {safe(cause.text)}", style="bold"))
         lines.append(Text(f"{' ' * LABEL_WIDTH}  without it: {safe(cause.without)}", style="dim"))
@@ -78,6 +82,8 @@ def _story(timeline: Sequence[Moment], width: int) -> list[Text]:
 def _cures(cures: Sequence[Cure], width: int) -> list[Text]:
     if not cures:
         return []
+    if "doubled" not in cures[0].metrics:
+        return _network_cures(cures, width)
     longest = max(len(cure.change) for cure in cures)
     rows = [Text(f"{'':<{longest}}  doubled  endless  gap of HUPs     price", style="bold")]
     for cure in cures:
@@ -89,6 +95,26 @@ def _cures(cures: Sequence[Cure], width: int) -> list[Text]:
         words = [Text(word) for word in safe(cure.price).split(" ")]
         rows += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
     return block("CURES", rows)
+
+
+def _network_cures(cures: Sequence[Cure], width: int) -> list[Text]:
+    """Of each change how many runs failed, and least to most of what was counted."""
+    longest = max(len(cure.change) for cure in cures)
+    rows = [Text(f"{'':<{longest}}  failed  BAD state   lasting  RSTs     price", style="bold")]
+    for cure in cures:
+        failed = f"{cure.metrics['failed']} of {cure.metrics['runs']}"
+        row = Text()
+        row.append(f"{safe(cure.change):<{longest}}  ", style="green" if cure.cures else "")
+        row.append(f"{failed:<8}{_range(cure, 'bad_state_drops'):<12}")
+        row.append(f"{_range(cure, 'lasting'):<9}{_range(cure, 'application_resets'):<9}")
+        words = [Text(word) for word in safe(cure.price).split(" ")]
+        rows += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
+    return block("CURES", rows)
+
+
+def _range(cure: Cure, name: str) -> str:
+    figure = cure.metrics[name]
+    return f"{figure['min']:g} to {figure['max']:g}" if figure["max"] else "0"
 
 
 def _spread(metrics: Mapping[str, Mapping[str, float] | None]) -> str:
@@ -121,4 +147,4 @@ def _more(result: Result) -> list[Text]:
     name = result.scenario
     others = f"gimli lab run {name}" if result.cures else f"gimli lab explain {name}"
     real = "" if result.mode == "real" else f" | {others} --real"
-    return [Text(f"more: {others}{real}     drawn: --html {name}.html", style="dim")]
+    return [Text(f"more: {others}{real}     drawn: --html {name.removesuffix('.toml')}.html", style="dim")]

@@ -151,13 +151,14 @@ class Scenario(Protocol):
         """Play it once on virtual time: same seed, same result."""
         ...
 
-    def real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
+    def real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None], pcap: str = "") -> Result:
         """Play it once with real programs.
 
         Args:
             seed: of what is random in it.
             gimli: the command that is ``gimli``.
             tell: called with what is done now, for a person who waits.
+            pcap: a directory for what was on the cables; empty for none.
 
         Raises:
             GimliError: a program that it needs is not there.

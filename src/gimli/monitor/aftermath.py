@@ -42,8 +42,8 @@ class Aftermath:
     """
 
     __slots__ = (
-        "_ended", "_held", "_is_left", "_next_look", "_on_gone", "_patience", "_service", "_signo", "_site",
-        "_status",
+        "_ended", "_has_killed", "_held", "_is_left", "_next_look", "_on_gone", "_patience", "_service",
+        "_signo", "_site", "_status",
     )  # fmt: skip
 
     def __init__(self, config: Service, site: Site, on_gone: Callable[[ExitStatus | None], None]) -> None:
@@ -57,6 +57,8 @@ class Aftermath:
         self._held: dict[int, int] = {}
         """The pidfds of what is left, by pid."""
         self._signo = int(Signals.SIGKILL)
+        self._has_killed = False
+        """The control group as a whole: nobody else may be born into it."""
         self._patience: Deadline | None = None
         self._next_look: Deadline | None = None
 
@@ -95,8 +97,9 @@ class Aftermath:
         is_marked = survey is not None and self._service in survey.services
         if dead.pid or is_marked or self._site.kernel.group_members(self._service):
             self.begin(dead, None, is_orderly=False)
-        else:
-            self._on_gone(None)  # without a look of its own: a thousand services may start for the first time
+        else:  # without a look of its own: a thousand services may start for the first time
+            self._site.kernel.remove_group(self._service)  # the dead monitor may have killed it
+            self._on_gone(None)
 
     def signal(self, signo: int) -> None:
         """Signal what is left, and who is found from now on: KILL is never followed by less."""
@@ -109,12 +112,18 @@ class Aftermath:
 
     def pack(self) -> dict[str, Any]:
         """What the next image of the monitor must know. It finds the leftovers themselves again."""
-        return {"ended": plain(self._ended), "status": plain(self._status), "signo": self._signo}
+        return {
+            "ended": plain(self._ended),
+            "status": plain(self._status),
+            "signo": self._signo,
+            "has_killed": self._has_killed,
+        }
 
     def restore(self, packed: dict[str, Any]) -> None:
         """Know what the image before knew; :meth:`resume` goes on."""
         self._ended, self._signo = packing.unpack_spawned(packed["ended"]), packed["signo"]
         self._status = packing.unpack_status(packed["status"])
+        self._has_killed = packed["has_killed"]
 
     def resume(self) -> None:
         """Go on after a takeover."""
@@ -175,6 +184,7 @@ class Aftermath:
         kernel = self._site.kernel
         if signo == Signals.SIGKILL:
             kernel.kill_group(self._service)
+            self._has_killed = True
         for pid in pids:
             try:
                 kernel.send_signal(self._held[pid], signo)
@@ -227,5 +237,8 @@ class Aftermath:
         if self._patience:
             self._patience.cancel()
             self._patience = None
+        if self._has_killed:
+            self._has_killed = False
+            self._site.kernel.remove_group(self._service)
         status, self._ended, self._status = self._status, None, None
         self._on_gone(status)

@@ -30,6 +30,8 @@ class Cgroups:
     def __init__(self, root: str | None, path: str = "") -> None:
         self._root = root
         self.path = path
+        self._made: set[str] = set()
+        """Services whose groups were made here, and not killed since."""
 
     def is_in_place(self) -> bool:
         """The next monitor will find them."""
@@ -46,21 +48,24 @@ class Cgroups:
                 file.write(self._root)
 
     def open_group(self, service: str) -> int:
-        """A descriptor of a service's group, to be born into; -1 where there is none."""
+        """A descriptor of a service's group, to be born into; -1 where there is none.
+
+        Linux 6.14 and later kill whoever is born from outside into a group that was ever killed as a whole:
+        they compare how often that was with the count of another group, its parent's. So a group that may
+        have been killed, be it by a monitor before us, is made anew.
+        """
         if self._root is None:
             return -1
         path = os.path.join(self._root, service)
         try:
-            return os.open(path, _OPEN_GROUP)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return -1
-        try:
+            if service in self._made and os.path.isdir(path):
+                return os.open(path, _OPEN_GROUP)
+            _remove_tree(path)
             os.mkdir(path, 0o755)
+            self._made.add(service)
             return os.open(path, _OPEN_GROUP)
         except OSError:
-            return -1
+            return -1  # somebody lives there
 
     def members(self, service: str) -> list[int] | None:
         """The processes of a service, also those of groups that they made below; None where nobody knows."""
@@ -80,8 +85,15 @@ class Cgroups:
         return [pid for pid in found if pid > 0]
 
     def kill(self, service: str) -> None:
-        """Kill all of a group in one step, so that nobody escapes it by forking (cgroup.kill, Linux 5.14)."""
+        """Kill all of a group in one step, so that none escapes by forking (cgroup.kill, Linux 5.14).
+
+        Afterwards it is to be removed and made anew: who is born into it dies at once. The kernel counts the
+        kills of a group, compares the count of the parent's with that of the group that the child is born
+        into (CLONE_INTO_CGROUP), and takes a difference for a kill during the fork (seen on Linux 6.18;
+        kernel/cgroup/cgroup.c, kill_seq in cgroup_css_set_fork() and cgroup_post_fork()).
+        """
         if self._root is not None:
+            self._made.discard(service)
             try:
                 with open(os.path.join(self._root, service, "cgroup.kill"), "wb", buffering=0) as file:
                     file.write(b"1")
@@ -91,6 +103,7 @@ class Cgroups:
     def remove(self, service: str) -> None:
         """Remove a group that is empty."""
         if self._root is not None:
+            self._made.discard(service)
             _remove_tree(os.path.join(self._root, service))
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ class Instance:
     def settle(self) -> None:
         """A word of the program can be read before the end of its exec is: then that comes first."""
         fd = self.spawned.exec_fd if self.spawned else -1
-        if fd >= 0 and self._site.kernel.is_readable(fd):
+        if fd >= 0 and self._site.kernel.is_exec_decided(fd):
             self._exec_decided()
 
     def signal(self, signo: int, *, group: bool = False) -> None:
@@ -83,7 +83,7 @@ class Instance:
         assert self.spawned is not None
         kernel = self._site.kernel
         if group:
-            kernel.signal_group(self.spawned.leader or self.spawned.pid, signo)
+            kernel.signal_group(self.spawned, signo)
         try:
             kernel.send_signal(self.spawned.pidfd, signo)
         except ProcessLookupError:

@@ -91,10 +91,11 @@ class Kernel:
         """
         return self._spawner.spawn(service, around)
 
-    def is_readable(self, fd: int) -> bool:
-        """Whether a read would not wait."""
+    def is_exec_decided(self, exec_fd: int) -> bool:
+        """Whether it is known by now if there was an exec."""
+        self._spawner.let_go()  # or our own end of the pipe would hide its end
         poll = select.poll()
-        poll.register(fd, select.POLLIN)
+        poll.register(exec_fd, select.POLLIN)
         return bool(poll.poll(0))
 
     def let_go(self) -> bool:
@@ -103,7 +104,7 @@ class Kernel:
 
     def exec_failure(self, exec_fd: int) -> str:
         """Why there was no exec; empty when there was."""
-        self._spawner.let_go()  # or we would wait for ourselves
+        self._spawner.let_go()  # likewise, and we would wait for ourselves
         return exec_failure(os.read(exec_fd, _STATUS_BYTES_MAX))
 
     # Finding again.
@@ -220,10 +221,18 @@ class Kernel:
         """
         signal.pidfd_send_signal(pidfd, signo)
 
-    def signal_group(self, pid: int, signo: int) -> None:
-        """Signal a process group; one that is not there, or holds others' processes, is no error."""
+    def signal_group(self, main: Spawned, signo: int) -> None:
+        """Signal the process group that a main process, or the one before it, leads; unless it has left that.
+
+        One that is not there, or holds others' processes, is no error.
+        """
+        group = main.leader or main.pid
         try:
-            os.killpg(pid, signo)
+            is_in_it = os.getpgid(main.pid) == group
+            # One that was reaped has no number any more: then that was a look at a stranger.
+            signal.pidfd_send_signal(main.pidfd, 0)
+            if is_in_it:
+                os.killpg(group, signo)
         except (ProcessLookupError, PermissionError):
             return
 

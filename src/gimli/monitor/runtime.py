@@ -94,6 +94,8 @@ class Monitor:
         self._lost_pid = self._lock.lost_pid
         self.pidfile = self._hold_pidfile(lock_path, before.get("pidfile_fd"))
         self.journal = Journal(journal_path(told), cap_bytes=told.journal_bytes // 2)
+        if packed:
+            self.journal.restore(packed["journal"])  # what cannot be written is counted from now on
         self.evidence = Evidence(
             self.loop, self.journal, told.capture_command, told.analysis_command, told.quota
         )
@@ -293,7 +295,6 @@ class Monitor:
         """Everything stands: go on with what the image before has begun."""
         self._kernel.set_inheritable(self._inherited(), inheritable=False)
         self.takeovers += 1
-        self.journal.restore(packed["journal"])
         self.senders.resume(packed["senders"])
         nobody = Snapshots(self.evidence, lambda _: None, lambda: None)
         listeners = {name: service.snapshots for name, service in self.services.items()}

@@ -34,6 +34,7 @@ class Aside(Generic[T]):
         self._found: deque[T] = deque()
         self._told = threading.Event()
         self._is_ending = False
+        self._failed: BaseException | None = None
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -47,7 +48,13 @@ class Aside(Generic[T]):
         self._told.set()
 
     def take(self) -> list[T]:
-        """What was found since the last call, in order."""
+        """What was found since the last call, in order.
+
+        Raises:
+            BaseException: what the work has raised; there is no more of it.
+        """
+        if self._failed:
+            raise self._failed
         with contextlib.suppress(BlockingIOError):
             os.read(self._read_fd, 4096)
         found = []
@@ -68,7 +75,16 @@ class Aside(Generic[T]):
         punctuality.run_first()
         while self._told.wait() and not self._is_ending:
             self._told.clear()
-            if (found := self._work()) is not None:
+            try:
+                found = self._work()
+            except BaseException as error:  # noqa: BLE001 - the loop raises it
+                self._failed = error
+                self._ring()
+                return
+            if found is not None:
                 self._found.append(found)
-                with contextlib.suppress(BlockingIOError):  # the loop has not read the earlier ones
-                    os.write(self._write_fd, b".")
+                self._ring()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # the loop has not read the earlier ones
+            os.write(self._write_fd, b".")

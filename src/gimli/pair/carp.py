@@ -211,7 +211,10 @@ def _yield_outranked(vhid: Vhid, event: PeerOutranks) -> tuple[Vhid, tuple[Actio
 
 
 def _yield_owner(vhid: Vhid, event: Outranked) -> tuple[Vhid, tuple[Action, ...]]:
-    why = f"the peer has owned the connections since, in epoch {event.epoch}"
+    because = f"; ours was a demotion of {vhid.demotion}, because {vhid.demoted_because}"
+    why = (
+        f"the peer has owned the connections since, in epoch {event.epoch}{because if vhid.demotion else ''}"
+    )
     return _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
 
 

@@ -1,7 +1,7 @@
 """Which interfaces can be used, as it is at this moment?
 
-The kernel tells of a lost carrier up to a second late (``linkwatch``), so it is asked at each advertisement. It
-answers under a lock that every change to any interface of the machine holds, for as long as that takes
+The kernel tells of a lost carrier up to a second late (``linkwatch``), so it is asked at each advertisement.
+It answers under a lock that every change to any interface of the machine holds, for as long as that takes
 (measured: 15 ms on a busy host): half a lease in the fast mode. So the daemon has it asked aside.
 """
 

@@ -69,9 +69,8 @@ class _Reading:
             if name not in _TABLES:
                 self._problem((name,), f"unknown table{meant(name, list(_TABLES))}")
         carps = self._carps(document.get("carp"))
-        if not carps:
-            return None
-        sync = self._sync(document["sync"], carps[0].password) if "sync" in document else None
+        password = carps[0].password if carps else b""
+        sync = self._sync(document["sync"], password) if "sync" in document else None
         guard = self._table("guard", document.get("guard", {}), _GUARD)
         track = self._table("track", document.get("track", {}), _TRACK)
         if guard is None or track is None or self.problems:

@@ -90,7 +90,7 @@ class Batch:
 
     messages: list[bytes]
     lost: bool
-    may_be_more: bool
+    may_be_more: bool = False
 
 
 class Events:
@@ -128,7 +128,7 @@ class Events:
             # What is still queued is older than what was lost, and worth nothing: everything is read anew.
             while self._receive():
                 pass
-            return Batch([], lost=True, may_be_more=False)
+            return Batch([], lost=True)
         view, lengths = self._view, self._lengths
         messages = [
             view[slot * _SLOT_BYTES : slot * _SLOT_BYTES + lengths[slot]].tobytes() for slot in range(count)
@@ -161,11 +161,15 @@ class Dump:
 
     def __init__(self, receive_bytes: int = 1 << 20) -> None:
         self._socket = _netlink_socket(receive_bytes)
-        request = netlink.HEADER.pack(
-            ctmessage.BODY, ctmessage.GET, netlink.REQUEST | netlink.DUMP, 1, 0
-        ) + bytes(4)
-        self._socket.send(request)
+        self.done = True
+        self.again()
+
+    def again(self) -> None:
+        """Begin once more, when it has come to its end."""
+        assert self.done
         self.done = False
+        flags = netlink.REQUEST | netlink.DUMP
+        self._socket.send(netlink.HEADER.pack(ctmessage.BODY, ctmessage.GET, flags, 1, 0) + bytes(4))
 
     def fileno(self) -> int:
         """For the loop: readable while there is more."""

@@ -41,12 +41,12 @@ class Filter:
     """Decides about the bytes of a message; the same for every message of a connection.
 
     Args:
-        own: packed addresses of the host that do not move with mastership.
+        own: packed addresses of the host that do not move with mastership; ``own`` may be set anew any time.
         exemptions: what else is not replicated.
     """
 
     def __init__(self, own: Collection[bytes] = (), exemptions: Collection[Exemption] = ()) -> None:
-        self.own = frozenset(own)
+        self.own: Collection[bytes] = frozenset(own)
         self.exemptions = tuple(exemptions)
 
     def passes(self, message: bytes) -> bool:
@@ -63,10 +63,24 @@ class Filter:
         if ctmessage.TUPLE_REPLY in found:
             reply = Tuple(found[ctmessage.TUPLE_REPLY])
             addresses += [reply.source, reply.destination]
-        if not self.own.isdisjoint(addresses) or not may_move(original.source, original.destination):
+        if any(address in self.own for address in addresses) or not may_move(
+            original.source, original.destination
+        ):
             return False
+        return not self._is_exempt(original, addresses)
+
+    def is_exempt(self, original: bytes, reply: bytes) -> bool:
+        """Whether an exemption is for the connection with these tuples, whatever else there is to say of it.
+
+        Raises:
+            PeerError: one of them is not well formed.
+        """
+        one, other = Tuple(original), Tuple(reply)
+        return self._is_exempt(one, [one.source, one.destination, other.source, other.destination])
+
+    def _is_exempt(self, original: Tuple, addresses: list[bytes]) -> bool:
         port = int.from_bytes(original.destination_port, "big")
-        return not any(_matches(one, original.protocol, port, addresses) for one in self.exemptions)
+        return any(_matches(one, original.protocol, port, addresses) for one in self.exemptions)
 
 
 def may_move(source: bytes, destination: bytes) -> bool:

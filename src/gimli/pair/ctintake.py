@@ -62,7 +62,7 @@ class Intake:
         }
         """By family the layout; by status, mark and tail the canonical header, status, and what follows the
         time-out."""
-        self._exempt: dict[bytes, bool] = {}
+        self._exempt: dict[tuple[bytes, bytes], bool] = {}
 
     def take(self, messages: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
         """Keys and canonical messages, in order.
@@ -125,19 +125,19 @@ class Intake:
             or message[three] in own
             or message[four] in own
             or not may_move(source, destination)
-            or (self._filter.exemptions and self._is_exempt(message[layout.tuples], message))
+            or (self._filter.exemptions and self._is_exempt(message[layout.key], message[layout.reply]))
         ):
             self.filtered += 1
             return False
         return True
 
-    def _is_exempt(self, tuples: bytes, message: bytes) -> bool:
-        """What the filter says of a connection; it is asked once about each pair of tuples."""
-        known = self._exempt.get(tuples)
+    def _is_exempt(self, original: bytes, reply: bytes) -> bool:
+        """What the filter says; it is asked once about each pair of tuples."""
+        known = self._exempt.get((original, reply))
         if known is None:
             if len(self._exempt) >= 16 * _KNOWN_MAX:
                 self._exempt.clear()
-            known = self._exempt[tuples] = not self._filter.passes(message)
+            known = self._exempt[original, reply] = self._filter.is_exempt(original, reply)
         return known
 
     def _take_any(self, message: bytes, taken: list[tuple[bytes, bytes]]) -> bool:

@@ -41,6 +41,7 @@ class Layout:
         self.tuples = slice(16, tuples_end)
         """nfgenmsg and both tuples: they stand at the same place in a canonical message."""
         self.key = slice(ctmessage.BODY, key_end)
+        self.reply = slice(key_end, tuples_end)
         self.family_and_key = slice(16, key_end)
         self.addresses = tuple(
             slice(at, at + address_bytes)

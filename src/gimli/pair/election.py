@@ -83,9 +83,10 @@ def _judge_as_backup(vhid: Vhid, peer: Peer) -> Event:
 def patience_with_s(vhid: Vhid, peer: Peer) -> float:
     """Seconds of silence after which a BACKUP holds that MASTER for dead."""
     own_s = master_down_interval_s(vhid.advbase, vhid.advskew)
-    if peer.demotion >= vhid.demotion:
+    if peer.demotion >= vhid.demotion and vhid.advbase:
         return own_s  # if it is slower than that, it yields to us: the protocol's own rule
-    # The rule takes the MASTER to have our advbase. Here with the one that it has.
+    # The rule takes the MASTER to have our advbase. Here with the one that it has. In the fast mode with its
+    # handicap as well, which is its interval: its lease may hold for that long.
     return max(own_s, master_down_interval_s(peer.advbase, vhid.advskew if peer.advbase else peer.advskew))
 
 

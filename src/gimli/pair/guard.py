@@ -131,6 +131,9 @@ LEASE_SHARE = 0.8
 JIFFY_S_MAX = 0.010
 """The kernel counts a timeout in jiffies, of 10 ms at HZ=100, the coarsest; it may end one early or late."""
 
+LATE_S_MAX = 0.3
+"""How late a timer may be, at most: more than a busy machine makes it."""
+
 
 def lease_s(interval_s: float, dead_s: float) -> float:
     """For how long a lease goes on after an advertisement that went out, in whole milliseconds.
@@ -140,7 +143,8 @@ def lease_s(interval_s: float, dead_s: float) -> float:
     hangs or dies. It is no cure for a network that parts: advertisements that are lost on their way keep
     the lease going and the peer waiting for nothing (decision 11 has how they are sent by every way).
 
-    It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy.
+    It must also outlast the wait for the next renewal, by half an interval for a late timer and by a jiffy. A
+    timer is not later for a longer interval: every advskew is allowed with an advbase from 1 on.
 
     Args:
         interval_s: between two of our advertisements.
@@ -150,7 +154,7 @@ def lease_s(interval_s: float, dead_s: float) -> float:
         UsageError: there is no such time.
     """
     length_s = math.floor(min(LEASE_SHARE * dead_s, dead_s - JIFFY_S_MAX) * 1000) / 1000
-    wanted_s = 1.5 * interval_s + JIFFY_S_MAX
+    wanted_s = interval_s + min(interval_s / 2, LATE_S_MAX) + JIFFY_S_MAX
     if length_s < wanted_s:
         raise UsageError(
             f"advertisements every {interval_s * 1000:.0f} ms are too rare for a peer that waits "

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 _ETHERNET_BYTES = 14
 _HEARINGS_MAX = 32
 """Of 64 frames each: who floods us is not waited for."""
-_GUARD_DEBOUNCE_S = 0.05
-"""A transaction of somebody else comes in many messages."""
+_GUARD_DEBOUNCE_S = 0.01
+"""Somebody else's change may come in several transactions."""
 
 
 class SourceMissing(GimliError):

@@ -22,7 +22,7 @@ from gimli.pair.demotion import SYNC_INCOMPLETE, Ledger
 from gimli.pair.election import judge_advertisement
 from gimli.pair.packet import PacketRefused, Refusal
 from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised, Unsynchronised
-from gimli.pair.vhid import Role, Vhid, heir_patience_s
+from gimli.pair.vhid import Role, Vhid, newcomer_patience_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -269,8 +269,12 @@ class Node:
     def _enable_if_free(self, seat: _Seat, now_s: float) -> None:
         if not (seat.obstacles or self._is_stopped) and seat.vhid.role is Role.INIT:
             seat.heard_s = now_s
-            patience_s = heir_patience_s(seat.vhid.advbase, seat.vhid.advskew) if self._is_heir else None
-            self._apply(seat, carp_events.Enabled(patience_s), now_s)
+            self._apply(seat, carp_events.Enabled(self._first_patience_s(seat.vhid)), now_s)
+
+    def _first_patience_s(self, vhid: Vhid) -> float | None:
+        if self.sync is None or self.sync.is_synchronised or self._is_heir:
+            return None
+        return newcomer_patience_s(vhid.advbase, vhid.advskew)
 
     def _judge(self, seat: _Seat, heard: Heard, path: str, now_s: float) -> None:
         try:
@@ -304,12 +308,13 @@ class Node:
         seat.vhid, actions = step(seat.vhid, event)
         leads = seat.vhid.vhid == self._leader
         for action in actions:
-            self._order(seat, action)
-            if self.sync and isinstance(action, carp_actions.TakeLease):
-                # Before the addresses: what comes for them finds its connection.
+            if self.sync and isinstance(action, carp_actions.TakeAddresses):
+                # Before the addresses: what comes for them finds its connection. Behind the advertisement, by
+                # which the peer learns why it is to yield.
                 self.sync_ordered(self.sync.own(now_s) if leads else self.sync.anticipate(), now_s)
                 self.sync_ordered(self.sync.due(now_s), now_s)
-            elif leads and self.sync and isinstance(action, carp_actions.DropLease) and self._is_to_follow:
+            self._order(seat, action)
+            if leads and self.sync and isinstance(action, carp_actions.DropLease) and self._is_to_follow:
                 # Before a bow-out that follows: who hears it is to know that this node owns nothing any more.
                 self.sync_ordered(self.sync.follow(now_s), now_s)
         if seat.vhid.role is not before:

@@ -72,31 +72,23 @@ class Presence:
         """Send an advertisement of a MASTER, and hold on to the lease.
 
         Returns:
-            Why it did not go out; empty when it did.
+            Why it did not go out on every path; empty when it did.
 
         Raises:
             LeaseLapsed: it is MASTER no more.
             GuardRefused: the guard is not in place.
         """
-        return self.tenure.send(lambda: self.send(advertisement))
+        return _in_words(self.tenure.advertise(lambda: self._send(advertisement)))
 
-    def send(self, advertisement: Advertisement) -> str:
-        """Send an advertisement as it is; why it did not go out on every path, empty when it did."""
-        if self._carp.peers:
-            payload = packet.pack_advertisement(advertisement)
-            paths = zip(self._unicast, self._carp.peers, strict=True)
-            errors = [_send(each, payload, peer) for each, peer in paths]
-        else:
-            frames = (packet.pack_frame(advertisement, source, self._mac) for source in self._sources)
-            errors = [self._sender.send(frame) for frame in frames]
-        return "; ".join(str(error.strerror) for error in errors if error)
+    def bow_out(self, advertisement: Advertisement) -> None:
+        """Send the last advertisement of a MASTER, as far as it goes."""
+        self._send(advertisement)
 
     def announce(self) -> str:
         """Tell the link where the addresses are; why that was not possible, empty when it was."""
         addresses = [address.ip for address in self._carp.addresses]
         frames = announce.announcements(addresses, self._mac, router=_is_router())
-        errors = [self._sender.send(frame) for frame in frames]
-        return "; ".join(dict.fromkeys(str(error.strerror) for error in errors if error))
+        return _in_words([self._sender.send(frame) for frame in frames])
 
     def close(self) -> None:
         """Remove what was made for it.
@@ -107,6 +99,19 @@ class Presence:
         for each in self._unicast:
             each.close()
         self._addresses.close()
+
+    def _send(self, advertisement: Advertisement) -> list[OSError | None]:
+        """By every path; for each why it did not go out."""
+        if self._carp.peers:
+            payload = packet.pack_advertisement(advertisement)
+            paths = zip(self._unicast, self._carp.peers, strict=True)
+            return [_send(each, payload, peer) for each, peer in paths]
+        frames = (packet.pack_frame(advertisement, source, self._mac) for source in self._sources)
+        return [self._sender.send(frame) for frame in frames]
+
+
+def _in_words(errors: list[OSError | None]) -> str:
+    return "; ".join(dict.fromkeys(str(error.strerror) for error in errors if error))
 
 
 def _is_router() -> bool:

@@ -226,7 +226,7 @@ class Runtime:
     def _emit(self, order: Emit) -> None:
         presence = self._host.presences[order.vhid]
         if order.advertisement.is_bow_out:
-            presence.send(order.advertisement)
+            presence.bow_out(order.advertisement)
         else:
             errors = self._hold(order.vhid, lambda: presence.advertise(order.advertisement))
             if errors is None:
@@ -237,16 +237,31 @@ class Runtime:
             self.replication.carry_out(action)
 
     def _hold(self, vhid: int, keep: Callable[[], T]) -> T | None:
-        """Do what needs the lease; None when this host has lost it, which the node then knows."""
+        """Do what needs the lease; None when that was not possible. What follows from it the node knows."""
+        tenure = self._host.presences[vhid].tenure
         try:
             return keep()
         except LeaseLapsed:
-            self._node.lease_lapsed(vhid, self._host.presences[vhid].tenure.silent_s, self._now_s())
+            self._node.lease_lapsed(vhid, tenure.silent_s, self._now_s())
         except GuardRefused as refused:
-            self._node.obstructed(vhid, "guard", str(refused), self._now_s())
             self._host.look_at_guard()
+            if tenure.has_time:
+                return None  # until that is over it may be mended, and then nothing has happened
+            self._node.obstructed(vhid, "guard", str(refused), self._now_s())
         self._withdraw(vhid)
         return None
+
+    def _take_lease(self, vhid: int) -> None:
+        tenure = self._host.presences[vhid].tenure
+        try:
+            tenure.begin(self._since_s)
+        except LeaseLapsed:
+            self._node.lease_lapsed(vhid, tenure.silent_s, self._now_s())
+            self._withdraw(vhid)
+        except GuardRefused as refused:
+            self._host.look_at_guard()
+            self._node.obstructed(vhid, "guard", str(refused), self._now_s())
+            self._withdraw(vhid)
 
     def _withdraw(self, vhid: int) -> None:
         """What a MASTER was about to do for a vhid is void: it is none any more."""
@@ -261,7 +276,7 @@ class Runtime:
             case carp_actions.Disarm(timer):
                 self._disarm(vhid, timer)
             case carp_actions.TakeLease():
-                self._hold(vhid, lambda: presence.tenure.begin(self._since_s))
+                self._take_lease(vhid)
             case carp_actions.DropLease():
                 self._let_go(vhid, presence.tenure.end)
             case carp_actions.TakeAddresses():

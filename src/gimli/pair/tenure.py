@@ -46,6 +46,11 @@ class Tenure:
         """How long ago the last advertisement went out."""
         return self._now_s() - self._sent_s
 
+    @property
+    def has_time(self) -> bool:
+        """Whether the peer waits yet, by what it has heard of us."""
+        return self._sent_s + self._length_s > self._now_s()
+
     def begin(self, since_s: float) -> None:
         """Lift the fence; an advertisement is to follow.
 
@@ -80,11 +85,11 @@ class Tenure:
             # We stood still, and the kernel has counted from later than we have.
         raise LeaseLapsed("the lease cannot be held: the kernel takes too long")
 
-    def send(self, advertise: Callable[[], str]) -> str:
-        """Advertise under the lease, and prolong it when that went out.
+    def advertise(self, send: Callable[[], list[OSError | None]]) -> list[OSError | None]:
+        """Advertise under the lease, and prolong it when that went out by one path at least.
 
         Returns:
-            Why it did not; empty when it did.
+            For each path why it did not.
 
         Raises:
             LeaseLapsed: it is MASTER no more.
@@ -92,11 +97,11 @@ class Tenure:
         """
         self.keep()
         before_s = self._now_s()
-        error = advertise()
-        if not error:
+        errors = send()
+        if not all(errors):
             self._sent_s = before_s
             self.keep()
-        return error
+        return errors
 
     def end(self) -> None:
         """Let the fence down.

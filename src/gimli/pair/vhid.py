@@ -129,13 +129,13 @@ def master_down_interval_s(advbase: int, advskew: int) -> float:
     return 3 * advbase + advskew / 256
 
 
-def heir_patience_s(advbase: int, advskew: int) -> float:
-    """Seconds of silence after which a node takes over that was MASTER until its daemon ended.
+def newcomer_patience_s(advbase: int, advskew: int) -> float:
+    """Seconds of silence after which a node takes over that has no connections, though another one may.
 
-    A MASTER that lives advertises within them, whatever its handicap. They are fewer than all others wait: of
-    two nodes that come back at once, the one whose kernel has the connections is MASTER again.
+    More than any other waits, whatever its handicap and with the time between two starts: of two nodes that
+    come back at once, the one whose kernel has the connections is MASTER again.
     """
-    return advbase + 1.1 if advbase else 2 * advertise_interval_s(advbase, advskew)
+    return master_down_interval_s(advbase, advskew) + (1.5 if advbase else 0.5)
 
 
 def announce_again_s(advbase: int, advskew: int) -> float:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from gimli.errors import GimliError
 from gimli.lab.network import evidence, measure
+from gimli.lab.network.real import changes, explain
+from gimli.lab.network.real.play import play
 from gimli.lab.network.simulator.run import simulate
 from gimli.lab.scenario import SIMULATED, Moment, Result
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from gimli.lab.network.simulator.record import Run
     from gimli.lab.network.topology import Topology
+
+_REAL_RUNS = 3
 
 
 class NetworkScenario:
@@ -48,17 +52,40 @@ class NetworkScenario:
             explanation=_explanation(run, f"connection {told.number}, {told.flow}" if told else ""),
         )
 
-    def real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
-        """Not yet."""
-        raise GimliError(f"{self.name} is simulated only", fix=f"run: gimli lab run {self.name}")
+    def real(
+        self,
+        seed: int,
+        gimli: tuple[str, ...],  # noqa: ARG002 - other scenarios run it
+        tell: Callable[[str], None],
+        pcap: str = "",
+    ) -> Result:
+        """Once, in namespaces of this kernel."""
+        return explain.one(self.name, seed, play(changes.quick(self.topology), seed, tell, pcap))
 
-    def explain(self, seed: int, runs: int, tell: Callable[[str], None]) -> Result:
+    def explain(
+        self,
+        seed: int,  # noqa: ARG002 - not yet
+        runs: int,  # noqa: ARG002 - not yet
+        tell: Callable[[str], None],  # noqa: ARG002 - not yet
+    ) -> Result:
         """Not yet."""
         raise GimliError(f"{self.name} is not explained yet", fix=f"run: gimli lab run {self.name}")
 
-    def explain_real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
-        """Not yet."""
-        return self.real(seed, gimli, tell)
+    def explain_real(
+        self,
+        seed: int,
+        gimli: tuple[str, ...],  # noqa: ARG002 - other scenarios run it
+        tell: Callable[[str], None],
+    ) -> Result:
+        """As it is, and with each change, a few times each."""
+        topology = changes.quick(self.topology)
+        seeds = range(seed, seed + _REAL_RUNS)
+        base = [play(topology, each, tell) for each in seeds]
+        tried = []
+        for change in changes.CHANGES:
+            tell(f"{change.text}:")
+            tried.append((change, [play(change.apply(topology), each, tell) for each in seeds]))
+        return explain.switched(explain.one(self.name, seed, base[0]), base, tried)
 
 
 def streams(seed: int) -> Callable[[str], random.Random]:

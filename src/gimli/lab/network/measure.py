@@ -58,6 +58,7 @@ def metrics(run: Run) -> dict[str, Any]:
         "connections": run.topology.traffic.connections,
         "answered": run.answered,
         "frozen": len(stood_still),
+        "lost": sum(fate.is_lost for fate in run.fates),
         "longest_freeze_s": round(max((fate.froze_s for fate in run.fates), default=0.0), 3),
         "application_resets": application_resets(run),
         "bad_state_drops": run.count("bad_state"),

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gimli.errors import UsageError
 from gimli.lab.scenario import REAL, SIMULATED, Cause, Cure, Result
 from gimli.lab.two_hups import real, words
 from gimli.lab.two_hups.model import (
@@ -115,8 +116,10 @@ class TwoHups:
             change=words.CHANGE,
         )
 
-    def real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
+    def real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None], pcap: str = "") -> Result:
         """The same with logrotate, a naive monitor, and ``gimli run``; chance is the kernel's."""
+        if pcap:
+            raise UsageError(f"{self.name} has no packets", fix="leave out --pcap")
         naive, rotations = _until_it_happens(gimli, tell)
         ours = real.play(OURS, gimli, tell)
         return Result(

@@ -119,6 +119,7 @@ class Visitor:
     def begin(self, _: None = None) -> None:
         """Connect."""
         self.fate = self._recorder.opened(self._out, is_backend=False)
+        self.fate.unanswered = self._left
         self._asked_s = self._engine.now_s
         self._owed = 1
         self._end = self._host.connect(self._out, self)
@@ -136,6 +137,7 @@ class Visitor:
         if self._owed > 0:
             return
         self.fate.answered += 1
+        self.fate.unanswered -= 1
         self._recorder.answered += 1
         self._book.jobs.pop(self.number, None)
         self._left -= 1

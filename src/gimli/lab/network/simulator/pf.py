@@ -92,14 +92,14 @@ def track(src: Peer, dst: Peer, segment: Segment) -> str:
     win = segment.win
     seq = segment.seq
     sws = dws = 0
-    if src.wscale > 0 and dst.wscale > 0 and not flags & SYN:
+    if src.wscale >= 0 and dst.wscale >= 0 and not flags & SYN:
         sws = src.wscale
         dws = dst.wscale
     end = seq + segment.length
     if flags & (SYN | FIN):
         end += 1
     if not src.seqlo:
-        win, sws, dws = _first_of(src, dst, segment, end)
+        win, sws, dws = _first_of(src, dst, segment, end, sws, dws)
     ack = segment.ack
     if not flags & ACK or dst.state < SYN_SENT or (ack == 0 and flags & RST):
         ack = dst.seqlo
@@ -140,9 +140,9 @@ def track(src: Peer, dst: Peer, segment: Segment) -> str:
     return failures(src, dst, seq, end, skew, sws, dws)
 
 
-def _first_of(src: Peer, dst: Peer, segment: Segment, end: int) -> tuple[int, int, int]:
+def _first_of(src: Peer, dst: Peer, segment: Segment, end: int, sws: int, dws: int) -> tuple[int, int, int]:
     """The first packet of this end sets its peer; what its window is, and how windows are to be scaled."""
-    win, sws, dws = segment.win, 0, 0
+    win = segment.win
     if segment.flags & SYN and dst.wscale >= 0:
         src.wscale = segment.wscale
         if src.wscale >= 0:

@@ -119,6 +119,7 @@ class Fate:
         flow: from who opened it.
         is_backend: between a balancer and a server.
         answered: requests that were answered.
+        unanswered: those that a client still had in mind, or was waiting for.
         open_ends: ends that are not done with it.
         froze_s: the longest time in which nothing moved though something was owed.
         frozen_at_s: when that began.
@@ -134,6 +135,7 @@ class Fate:
     is_backend: bool
     opened_s: float
     answered: int = 0
+    unanswered: int = 0
     open_ends: int = 2
     froze_s: float = 0.0
     frozen_at_s: float = 0.0
@@ -148,7 +150,12 @@ class Fate:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing to tell of it."""
-        return not (self.dropped or self.froze_s) and self.ended == "closed"
+        return self.ended == "closed" and not (self.dropped or self.froze_s or self.unanswered)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has ended before the client had all its answers."""
+        return bool(self.ended and self.unanswered)
 
 
 @dataclass(frozen=True, slots=True)

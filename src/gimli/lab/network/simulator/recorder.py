@@ -68,9 +68,8 @@ class Recorder:
         self.returned = self.counts["returned"]
         self.back_most = 0
         """Bytes that a field of a state went back at once."""
-        self.double_s = 0.0
         self.master_since: dict[str, float] = {}
-        self._holders: dict[int, dict[str, float]] = {}
+        self._groups: dict[int, tuple[frozenset[str], float, float]] = {}
 
     @staticmethod
     def count(counts: dict[str, int], where: str) -> None:
@@ -201,16 +200,26 @@ class Recorder:
         words = f"RST to {flow.dst}:{flow.dport}: it has no such connection"
         self.tell(where, "refused", words, flow.connection)
 
-    def masters(self, now_s: float, vhid: int, where: str, *, is_master: bool) -> None:
-        """A role has changed."""
-        holders = self._holders.setdefault(vhid, {})
+    def role_changed(self, vhid: int, where: str, *, is_master: bool) -> None:
+        """A firewall has become MASTER of a group, or is so no more."""
+        now_s = self._engine.now_s
+        holders, since_s, double_s = self._groups.get(vhid, (frozenset[str](), 0.0, 0.0))
         if len(holders) > 1:
-            self.double_s += now_s - max(holders.values())
+            double_s += now_s - since_s
+        holders = holders | {where} if is_master else holders - {where}
+        self._groups[vhid] = (holders, now_s, double_s)
         if is_master:
-            holders[where] = now_s
             self.master_since.setdefault(where, now_s)
-        else:
-            holders.pop(where, None)
+
+    @property
+    def double_s(self) -> float:
+        """For how long a group has had more than one MASTER, of the group in which it was longest."""
+        now_s = self._engine.now_s
+        times = [
+            double_s + (now_s - since_s if len(holders) > 1 else 0.0)
+            for holders, since_s, double_s in self._groups.values()
+        ]
+        return max(times, default=0.0)
 
     # Connections.
 

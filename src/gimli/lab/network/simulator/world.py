@@ -158,9 +158,7 @@ class World:
     def _teller(self, firewall: Firewall, carp: model.Carp) -> Callable[[Role, str], None]:
         def tell(role: Role, why: str) -> None:
             self.recorder.tell(firewall.name, "role", f"vhid {carp.vhid} {role.value}: {why}")
-            self.recorder.masters(
-                self.engine.now_s, carp.vhid, firewall.name, is_master=role.value == "MASTER"
-            )
+            self.recorder.role_changed(carp.vhid, firewall.name, is_master=role.value == "MASTER")
 
         return tell
 

@@ -1,0 +1,20 @@
+"""Play one host's part: ``python -m gimli.lab.network.real``; what it is comes by standard input."""
+
+from __future__ import annotations
+
+from gimli.lab.network import topology
+from gimli.lab.network.real import firewall, programs, station
+
+
+def main() -> None:
+    """A firewall's filter, or another host's program."""
+    part = station.read_part()
+    config = next(host for host in part.topology.hosts if host.name == part.host)
+    if isinstance(config, topology.Firewall):
+        firewall.main(part, config)
+    else:
+        programs.main(part, config)
+
+
+if __name__ == "__main__":
+    main()

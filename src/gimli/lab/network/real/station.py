@@ -1,0 +1,85 @@
+"""What does a program on one of the hosts get from us, and what does it give back?
+
+    we write     its part, as a pickle; when all are ready, the moment at which the run begins
+    it writes    a line when it is ready; its findings, as a pickle, when its input ends
+
+Nothing of it is ever read from the network that is played.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gimli.lab.network.simulator.record import Entry, Fate
+    from gimli.lab.network.topology import Firewall, Topology
+
+READY = b"ready\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a program is to play.
+
+    Args:
+        host: whose program it is.
+        seed: of what is random.
+    """
+
+    topology: Topology
+    host: str
+    seed: int
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a program saw.
+
+    Args:
+        counts: by what was counted.
+        back_most: bytes that a field of a state went back at once.
+        events: packets, or requests.
+        overrun: packets that were lost because it was too slow.
+    """
+
+    log: list[Entry] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    answered: int = 0
+    back_most: int = 0
+    events: int = 0
+    overrun: int = 0
+
+
+def master_of(topology: Topology) -> Firewall:
+    """Who is MASTER all the time: nobody elects here, so it is the one who would win."""
+    return min(topology.firewalls, key=lambda config: min(carp.advskew for carp in config.carp))
+
+
+def read_part() -> Part:
+    """What we are to play."""
+    part = _load()
+    assert isinstance(part, Part)
+    return part
+
+
+def wait_for_begin() -> float:
+    """Say that we are ready; when the run begins, on the monotonic clock."""
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+    began_s = _load()
+    assert isinstance(began_s, float)
+    return began_s
+
+
+def give(findings: Findings) -> None:
+    """Say what we saw, as the last thing."""
+    pickle.dump(findings, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+
+
+def _load() -> Any:
+    return pickle.load(sys.stdin.buffer)  # noqa: S301 - from the program that has started us
