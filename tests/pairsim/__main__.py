@@ -44,7 +44,9 @@ def main() -> int:
     took_s = time.perf_counter() - began
     print(f"{counts.total()} events in {len(seeds)} stories, {took_s:.1f} s: {dict(counts.most_common())}")
     calm_s.sort()
-    print(f"all was well {calm_s[len(calm_s) // 2]:.1f} s (median) to {calm_s[-1]:.1f} s after the last fault")
+    print(
+        f"all was well {calm_s[len(calm_s) // 2]:.1f} s (median) to {calm_s[-1]:.1f} s after the last fault"
+    )
     for what, count in failures.most_common(25):
         print(f"{count:5} e.g. seed {example[what]}: {what}")
     return 1 if failures else 0

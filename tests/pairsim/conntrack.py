@@ -1,6 +1,6 @@
 """What does a kernel's table of connections say, and what is said to it? Netlink messages in and out.
 
-As net/netfilter/nf_conntrack_netlink.c, as far as a pair needs it: no NAT, and no time passes for a connection.
+As net/netfilter/nf_conntrack_netlink.c, as far as a pair needs it: no NAT, and connections do not age.
 """
 
 from __future__ import annotations
@@ -154,9 +154,7 @@ class Events:
             self._queue.clear()
             return Batch([], lost=True, may_be_more=False)
         count = min(at_most, len(self._queue))
-        return Batch(
-            [self._queue.popleft() for _ in range(count)], lost=False, may_be_more=count == at_most
-        )
+        return Batch([self._queue.popleft() for _ in range(count)], lost=False, may_be_more=count == at_most)
 
     def close(self) -> None:
         """Hear no more."""

@@ -30,7 +30,7 @@ def _while(story: Story) -> float:
 
 
 def kill(story: Story) -> None:
-    """kill -9, at any call or between two."""
+    """Kill -9, at any call or between two."""
     if daemon := _daemon(story):
         if story.world.likely(0.7):
             daemon.kill_at = daemon.calls + _soon(story)

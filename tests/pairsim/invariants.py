@@ -88,7 +88,7 @@ class Invariants:
                 self._two_go_on(vhid, max(stretch.since_ns, beside.since_ns))
 
     def _two_begin(self, machine: Machine, vhid: int, beside: Stretch) -> None:
-        """A takeover by silence comes after the other one's time, when nothing is worse than standing still."""
+        """A takeover by silence comes after the other's time, when nothing is worse than standing still."""
         other = self._story.other(machine)
         self._world.say(f"two answer for {vhid}: {machine.name} beside {other.name}")
         process = machine.process
@@ -178,7 +178,8 @@ class Invariants:
             raise Violated(f"{machine.name} is {role.value} of vhid {vhid}, and waits for {armed}")
         has_address = vhid in machine.addresses
         if role is Role.MASTER:
-            if not has_address:
+            is_waiting = process.sync is not None and process.sync.is_taking_over
+            if not has_address and not is_waiting:
                 raise Violated(f"{machine.name} is MASTER of vhid {vhid} without its address")
             return
         holds = machine.holds(f"lease_{vhid}")
@@ -219,9 +220,8 @@ class Invariants:
                 continue
             found = conntrack.table.get(key)
             if found is None or content(found) != attributes_of(message):
-                raise Violated(
-                    f"{process.machine.name} took over with {attributes_of(message)}, and its kernel has {found}"
-                )
+                told = attributes_of(message)
+                raise Violated(f"{process.machine.name} took over with {told}, and its kernel has {found}")
 
     def _nothing_grows(self, process: Daemon) -> None:
         sizes = {"deadlines": (len(process.loop._deadlines), 400)}
@@ -262,7 +262,7 @@ class Invariants:
             return f"vhid {vhid}: the MASTER does not answer, or the BACKUP does"
         better = self._better(vhid, one, other)
         if better and better is not master:
-            return f"vhid {vhid}: {master.machine.name} is MASTER, and {better.machine.name} is the better one"
+            return f"vhid {vhid}: {master.machine.name} is MASTER, and {better.machine.name} is better"
         return ""
 
     def _better(self, vhid: int, one: Daemon, other: Daemon) -> Daemon | None:
@@ -278,9 +278,11 @@ class Invariants:
         return (one, other)[better] if vhids[better].preempt else None
 
     def _wrong_connections(self, one: Daemon, other: Daemon) -> str:
-        assert one.sync and other.sync
+        assert one.sync
+        assert other.sync
         owner, replica = (one, other) if one.sync.is_owner else (other, one)
-        assert owner.sync and replica.sync
+        assert owner.sync
+        assert replica.sync
         if not owner.sync.is_owner or replica.sync.is_owner:
             return "there is no owner, or there are two"
         if not replica.sync.is_synchronised:
@@ -305,5 +307,3 @@ def _canonical(machine: Machine) -> dict[bytes, dict[int, bytes]]:
         for entry in machine.conntrack.table.values()
     )
     return {key: attributes_of(message) for key, message in found}
-
-

@@ -1,4 +1,4 @@
-"""What of its kernel does a daemon see? The same interfaces as in ``gimli.pair``, on a machine that is not."""
+"""What of its kernel does a daemon see? The interfaces of ``gimli.pair``, on a machine that is not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from gimli.errors import GimliError
 from gimli.pair import conntrack, host
 from gimli.pair.address import AddressRefused, Place
 from gimli.pair.guard import Lease, lease_set
@@ -26,11 +25,11 @@ from pairsim.process import Inbox
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from gimli.errors import GimliError
     from gimli.loop import Loop
     from gimli.pair.config import Carp, Pair
     from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.packet import Address
-    from pairsim.machine import Machine
     from pairsim.network import Link
     from pairsim.process import Process
 
@@ -223,9 +222,7 @@ class Host:
 
         loop.watch(process.epoll.open(lan), readable)
         loop.watch(process.epoll.open(process.fence_events), guard_told)
-        loop.watch(
-            process.epoll.open(process.link_events), links_told
-        )
+        loop.watch(process.epoll.open(process.link_events), links_told)
 
     def obstacles(self) -> dict[int, str]:
         """Why a vhid's link is of no use."""

@@ -166,7 +166,7 @@ class Process:
         self.wake()
 
     def die(self) -> None:
-        """kill -9, or the end."""
+        """Kill -9, or the end."""
         if not self.is_dead:
             self.is_dead = True
             self.machine.process = None

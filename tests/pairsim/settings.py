@@ -56,7 +56,7 @@ class Settings:
 
     @property
     def is_safe(self) -> bool:
-        """Whether each host's lease ends before the other one's patience: not in the fast mode with two skews."""
+        """Whether each host's lease ends before the other's patience: not in the fast mode with two skews."""
         (one, other), slack = self.pairs, max(self.rates) / min(self.rates) * 1.05
         return all(
             lease_length_s(mine) * slack < master_down_interval_s(theirs.advbase_s, theirs.advskew)
@@ -92,7 +92,9 @@ def draw(chance: Random) -> Settings:
             )
             for vhid in range(1, count + 1)
         )
-        sync = Sync(SYNC, ip_address(f"198.51.100.{2 - index}"), b"battery staple", mode=mode) if mode else None
+        sync = (
+            Sync(SYNC, ip_address(f"198.51.100.{2 - index}"), b"battery staple", mode=mode) if mode else None
+        )
         pairs.append(Pair(carps, Guard((LAN,)), sync, Track(("web",))))
     rates = [1.0, 1.0]
     if chance.random() < 0.5:
@@ -111,5 +113,5 @@ def _skews(chance: Random, advbase_s: int) -> tuple[int, int]:
     if advbase_s == 0:
         first = chance.choice((4, 10, 26, 64))
         return (first, first) if chance.random() < 0.7 else (first, min(first + 20, 80))
-    first, second = chance.sample((0, 10, 50, 100, 150), 2)
+    first, second = chance.sample((0, 10, 50, 100, 200, 254), 2)
     return (first, first) if chance.random() < 0.35 else (first, second)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 EVENTS = 400
 """Of one story, before its calm end."""
 CONVERGENCE_S = 20.0
-"""In which all is well after the last fault, besides five dead times: a stream that is given up after a silence
-of 5 s, resent once a second, and daemons that start within one."""
+"""In which all is well after the last fault, besides five dead times: a stream that is given up after a
+silence of 5 s, resent once a second, and daemons that start within one."""
 
 
 class Failure(Exception):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gimli.pair import ctmessage
 from gimli.pair.ctmessage import Change
+from gimli.pair.demotion import SYNC_INCOMPLETE
 from gimli.pair.statesync import StateSync
 from gimli.pair.syncactions import Apply
 from gimli.pair.syncwire import Datagram, Kind, Wire
@@ -13,9 +14,12 @@ from pairsim.traffic import content
 from simulation.world import Violated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gimli.pair.config import Sync
     from gimli.pair.replication import Replication
     from gimli.pair.syncactions import Action
+    from gimli.pair.vhid import Peer
     from pairsim.conntrack import Attributes
     from pairsim.machine import Machine
 
@@ -35,7 +39,7 @@ class Streams:
         self._sent.setdefault(datagram.sender, {})[datagram.number] = datagram
 
     def after(self, owner: int, number: int, last: int) -> list[Datagram]:
-        """Those of an owner from behind ``number`` to ``last``; from the last beginning on, if there is one."""
+        """Those of an owner from behind ``number`` to ``last``; from the last beginning on, if any."""
         sent = self._sent.get(owner, {})
         found = [sent[each] for each in range(number + 1, last + 1) if each in sent]
         begins = [at for at, datagram in enumerate(found) if datagram.kind is Kind.BULK_BEGIN]
@@ -107,6 +111,8 @@ class WatchedSync(StateSync):
         self._expected = _Expected()
         self._parsed: Datagram | None = None
         self._before: dict[bytes, bytes] = {}
+        self.taken_from: Callable[[], Peer | None] = lambda: None
+        """The MASTER that the leading vhid is taken over from; None when that is silent or has left."""
         self.owed: dict[bytes, bytes] = {}
         """What was held when it became owner: its kernel must have it."""
 
@@ -123,6 +129,9 @@ class WatchedSync(StateSync):
         """As it does, and what it owes."""
         before = self.reign
         if not self.is_owner:
+            peer = self.taken_from()
+            if peer and peer.demotion < SYNC_INCOMPLETE and not self.is_synchronised:
+                raise Violated(f"{self._name} takes over from {peer}, and does not have its connections")
             self.owed = dict(self.connections)
             self._machine.conntrack.touched.clear()
         actions = super().own(now_s)
@@ -136,7 +145,8 @@ class WatchedSync(StateSync):
         self._check_reign(before)
         heard = self._parsed
         if heard and heard.kind in _STREAM and heard.reign < before:
-            if self.connections != self._before or any(isinstance(action, Apply) for action in actions):
+            applies = any(isinstance(action, Apply) for action in actions)
+            if applies or self.connections != self._before:
                 raise Violated(f"{self._name} applies states of {heard.reign}, and knows {before}")
         return actions
 

@@ -4,8 +4,6 @@ Written beside OpenBSD's sys/net/pf.c, line by line and without thinking, so tha
 written to be read. Peers are dictionaries of the C names.
 """
 
-# ruff: noqa: PLR1730, SIM114 - as in C
-
 from __future__ import annotations
 
 MAXACKWINDOW = 0xFFFF + 1500
