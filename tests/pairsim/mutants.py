@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gimli.pair import carp, carp_events, node
+from gimli.pair import carp, carp_events
 from gimli.pair.statesync import StateSync
 from gimli.pair.syncactions import Send
 from gimli.pair.syncreceiver import Receiver
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pytest
 
     from gimli.pair.syncactions import Action
-    from gimli.pair.syncwire import Datagram
 
 
 def a_backup_sends_updates(patch: pytest.MonkeyPatch) -> None:
@@ -39,16 +38,6 @@ def a_backup_sends_updates(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(StateSync, "follow", follow_and_send)
     patch.setattr(StateSync, "due", due_in_any_role)
-
-
-def epochs_do_not_count(patch: pytest.MonkeyPatch) -> None:
-    """What an owner says is merged by its sequence number, whatever its reign."""
-    heard_owner = StateSync._heard_owner
-
-    def heard(self: StateSync, datagram: Datagram, now_s: float, out: list[Action]) -> None:
-        heard_owner(self, replace(datagram, reign=max(datagram.reign, self.reign)), now_s, out)
-
-    patch.setattr(StateSync, "_heard_owner", heard)
 
 
 def a_lease_is_renewed_without_proof(patch: pytest.MonkeyPatch) -> None:
@@ -72,26 +61,11 @@ def a_lease_is_prolonged_before_the_advertisement(patch: pytest.MonkeyPatch) -> 
     patch.setattr(Tenure, "advertise", advertise)
 
 
-def a_takeover_is_carried_out_however_late(patch: pytest.MonkeyPatch) -> None:
-    """Whatever has happened since it was decided: a fault that gimli had."""
-
-    def begin(self: Tenure, _since_s: float) -> None:
-        self._sent_s = self._now_s()
-        self._leases.acquire((self._lease,), self._length_s)
-
-    patch.setattr(Tenure, "begin", begin)
-
-
 def a_master_ignores_a_higher_epoch(patch: pytest.MonkeyPatch) -> None:
     """It stays MASTER, and another node has owned the connections since."""
     row = replace(carp.TABLE[Role.MASTER][carp_events.Outranked], target=Role.MASTER, effect=carp._nothing)
     table = {**carp.TABLE[Role.MASTER], carp_events.Outranked: row}
     patch.setattr(carp, "TABLE", {**carp.TABLE, Role.MASTER: table})
-
-
-def who_knows_no_connections_is_not_demoted(patch: pytest.MonkeyPatch) -> None:
-    """It takes over from a MASTER that has them."""
-    patch.setattr(node, "SYNC_INCOMPLETE", 0)
 
 
 def more_is_acknowledged_than_applied(patch: pytest.MonkeyPatch) -> None:
@@ -120,12 +94,9 @@ def a_yield_is_silent(patch: pytest.MonkeyPatch) -> None:
 
 MUTANTS = (
     a_backup_sends_updates,
-    epochs_do_not_count,
     a_lease_is_renewed_without_proof,
     a_lease_is_prolonged_before_the_advertisement,
-    a_takeover_is_carried_out_however_late,
     a_master_ignores_a_higher_epoch,
-    who_knows_no_connections_is_not_demoted,
     more_is_acknowledged_than_applied,
     a_yield_is_silent,
 )

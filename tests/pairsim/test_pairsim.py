@@ -11,7 +11,7 @@ from pairsim.story import Failure, Story
 
 STORIES = int(os.environ.get("GIMLI_PAIR_STORIES", "400"))
 FIRST = int(os.environ.get("GIMLI_SIMULATION_SEED", "0"))
-MUTANT_STORIES_MAX = 1500
+MUTANT_STORIES_MAX = 400
 
 
 @pytest.mark.slow
