@@ -20,7 +20,6 @@ import socket
 import struct
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +86,15 @@ class Observation:
         return [node for node, _ in itertools.groupby(answer.node for answer in self.answers)]
 
     def answered_twice(self) -> int:
-        """How many questions were answered by more than one node, or more than once.
+        """How many questions were answered by more than one node.
 
-        The kernels answer at once, and what comes after the next question would be an answer to that.
+        The kernels answer at once, and what comes after the next question would be an answer to that. A new
+        MASTER's announcement is a reply as well: two of one node are no contradiction.
         """
-        places = Counter(bisect.bisect(self.asked_ns, answer.at_ns) for answer in self.answers)
-        return sum(count > 1 for count in places.values())
+        nodes: dict[int, set[str]] = {}
+        for answer in self.answers:
+            nodes.setdefault(bisect.bisect(self.asked_ns, answer.at_ns), set()).add(answer.node)
+        return sum(len(each) > 1 for each in nodes.values())
 
     def silence_s(self, from_ns: int, until_ns: int) -> float:
         """The longest time without an echo that has to do with what happened between these two."""
