@@ -39,7 +39,8 @@ def test_of_a_thread_that_is_no_thread_of_the_process_nothing_is_read():
 
 def test_the_states_of_a_process():
     assert scheduling.read_state(ME, ME) == "R"
-    with subprocess.Popen(["sleep", "1h"]) as process:
+    # A group of its own below ours is never orphaned: SIGTSTP stops none that is, and CI's may be.
+    with subprocess.Popen(["sleep", "1h"], process_group=0) as process:
         pidfd = os.pidfd_open(process.pid)
         try:
             assert scheduling.stop_signal(pidfd) == ""
