@@ -130,6 +130,8 @@ class Replication:
         self._events: Events | None = None
         self._reading: Deadline | None = None
         self._dump: Dump | None = None
+        self._resting: Deadline | None = None
+        """Until then the dump that is under way is not read."""
         self._is_dump_wanted = False
         self._spare: Dump | None = None
         self._given_up: deque[Dump] = deque()
@@ -229,7 +231,7 @@ class Replication:
         if not self._sync.wants_dump:
             # The peer is slower than the kernel, which waits; we look again when the peer has taken some.
             self._loop.forget(self._dump.fileno())
-            self._loop.after(0.01, self._dump_again)
+            self._resting = self._loop.after(0.01, self._dump_again)
             return
         self._sync.put_dumped(self._intake.take_dumped(self._dump.drain()), self._now_s())
         if self._dump.done:
@@ -238,6 +240,7 @@ class Replication:
         self._due()
 
     def _dump_again(self) -> None:
+        self._resting = None
         if self._dump is not None:
             self._loop.watch(self._dump.fileno(), self._dumped)
 
@@ -251,6 +254,9 @@ class Replication:
             self._events = None
 
     def _close_dump(self) -> None:
+        if self._resting is not None:  # it is this dump that rests, and not the next one
+            self._resting.cancel()
+            self._resting = None
         if self._dump is not None:
             self._loop.forget(self._dump.fileno())
             if self._dump.done and self._spare is None:
