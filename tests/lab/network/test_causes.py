@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gimli.lab.network import causes
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.network.topology import Release
-from tests.lab.network.designs import pf
+from tests.lab.network.designs import PFSYNC_MULTICAST, pf
 
 OLD = pf(release=Release.V4_6)
 WAYS = [(cause, way) for cause in causes.CAUSES for way in cause.ways]
