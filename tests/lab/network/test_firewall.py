@@ -91,7 +91,7 @@ def test_one_packet_makes_a_storm_that_ends_with_its_ttl():
     played.play(8.0)
     for firewall in played.firewalls:
         firewall._is_forwarding_groups = True
-    end = played.visitors[0]._end
+    end = next(iter(played.visitors.values()))._end
     end._emit(ACK, end.snd_nxt, 0)
     counts = played.recorder.counts
     played.play(8.05)

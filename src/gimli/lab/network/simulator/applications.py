@@ -16,6 +16,7 @@ from gimli.lab.network.simulator.frames import pair_of_flows
 from gimli.lab.network.simulator.sender import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from gimli.lab.network import topology
@@ -109,11 +110,19 @@ class Visitor:
         traffic: what it does.
         book: where its requests are written down.
         chance: for its requests and pauses.
+        leave: called when its connection is over.
     """
 
     def __init__(
-        self, host: Host, source: tuple[str, int], traffic: topology.Traffic, book: Book, chance: Random
+        self,
+        host: Host,
+        source: tuple[str, int],
+        traffic: topology.Traffic,
+        book: Book,
+        chance: Random,
+        leave: Callable[[Visitor], None],
     ) -> None:
+        self._leave = leave
         self._host = host
         self._engine = host.engine
         self._recorder = host.recorder
@@ -128,7 +137,7 @@ class Visitor:
         self.fate: Fate
         self._out = pair_of_flows(*source, traffic.target, traffic.port, self.number)
 
-    def begin(self, _: None = None) -> None:
+    def begin(self) -> None:
         """Connect."""
         self.fate = self._recorder.opened(self._out, is_backend=False)
         self.fate.unanswered = self._left
@@ -176,6 +185,7 @@ class Visitor:
         self._book.jobs.pop(self.number, None)
         self._recorder.ended(self.number, self._host.name, why)
         self._host.forget(end)
+        self._leave(self)
 
     def settle(self) -> None:
         """The run is over: what stands still now is frozen as well."""
@@ -270,6 +280,7 @@ class Relay(_Watched):
         """A side is over: the other one has lost its half."""
         self.recorder.ended(end.out.connection, self._host.name, why)
         self._host.forget(end)
+        self._book.jobs.pop(end.out.connection, None)
         if end in self._idle:
             self._idle.remove(end)
         passage, end.data = end.data, None

@@ -57,7 +57,8 @@ class World:
         self.hosts: dict[str, Host] = {}
         self.lanes: dict[tuple[str, str], tuple[Lane, Lane]] = {}
         """By host and interface: out of it, and into it."""
-        self.visitors: list[Visitor] = []
+        self.visitors: dict[int, Visitor] = {}
+        """Those whose connection is not over, by its number."""
         self._streams = streams
         self._cables: dict[str, list[tuple[Host, Nic, model.Link]]] = {}
         self._macs = 0
@@ -88,7 +89,7 @@ class World:
 
     def result(self) -> Run:
         """What has become of everything, now."""
-        for visitor in self.visitors:
+        for visitor in self.visitors.values():
             visitor.settle()
         recorder = self.recorder
         return Run(
@@ -210,15 +211,30 @@ class World:
                 host.listen(traffic.port, Relay(host, traffic, book))
             elif type(host) is Host:
                 host.listen(traffic.backend_port, Worker(host, traffic, book))
-        outside = [host for host in self.hosts.values() if isinstance(host, Outside)]
-        chance = self._streams("traffic")
-        for number in range(traffic.connections):
-            client = outside[number % len(outside)]
-            source = (f"{client.prefix}{chance.choice(_CLIENTS)}", chance.choice(_PORTS))
-            visitor = Visitor(client, source, traffic, book, self._streams(f"visitor {number}"))
-            self.visitors.append(visitor)
-            begins_s = traffic.begins_s + traffic.over_s * (number + chance.random()) / traffic.connections
-            self.engine.at(begins_s, visitor.begin)
+        self._outside = [host for host in self.hosts.values() if isinstance(host, Outside)]
+        self._traffic_chance = self._streams("traffic")
+        self._expect_visit(0)
+
+    def _expect_visit(self, number: int) -> None:
+        """Each visit expects the next one: whoever has not come yet takes no room."""
+        traffic, chance = self.topology.traffic, self._traffic_chance
+        if number == traffic.connections:
+            return
+        client = self._outside[number % len(self._outside)]
+        source = (f"{client.prefix}{chance.choice(_CLIENTS)}", chance.choice(_PORTS))
+        begins_s = traffic.begins_s + traffic.over_s * (number + chance.random()) / traffic.connections
+        self.engine.at(begins_s, self._begin_visit, (number, client, source))
+
+    def _begin_visit(self, visit: tuple[int, Outside, tuple[str, int]]) -> None:
+        number, client, source = visit
+        self._expect_visit(number + 1)
+        chance = self._streams(f"visitor {number}")
+        visitor = Visitor(client, source, self.topology.traffic, self._book, chance, self._leave)
+        self.visitors[visitor.number] = visitor
+        visitor.begin()
+
+    def _leave(self, visitor: Visitor) -> None:
+        del self.visitors[visitor.number]
 
     # Faults.
 
