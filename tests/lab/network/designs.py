@@ -8,7 +8,7 @@ from dataclasses import replace
 from gimli.lab.catalogue import network
 from gimli.lab.network.simulator.run import simulate
 from gimli.lab.network.simulator.world import World
-from gimli.lab.network.topology import Firewall, Pf, Request
+from gimli.lab.network.topology import Client, Firewall, Pf, Request
 
 PFSYNC_MULTICAST = network("pfsync-multicast")
 GROUP_MAC = "01:00:5e:00:02:64"
@@ -62,6 +62,25 @@ def small(topology=PFSYNC_MULTICAST, *, connections=4, lasts_s=20.0):
     """A few connections, of small pages only."""
     short = traffic(topology, connections=connections, over_s=2.0, mix=PAGES, requests=(2, 3))
     return replace(short, lasts_s=lasts_s)
+
+
+def near(topology=PFSYNC_MULTICAST):
+    """Clients in the same city."""
+    return replace(
+        topology,
+        hosts=tuple(
+            replace(
+                host,
+                interface=replace(
+                    host.interface,
+                    link=replace(host.interface.link, latency_s=0.0007, jitter_s=0.000_07),
+                ),
+            )
+            if isinstance(host, Client)
+            else host
+            for host in topology.hosts
+        ),
+    )
 
 
 def redirected(topology=PFSYNC_MULTICAST, **changes):

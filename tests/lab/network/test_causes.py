@@ -7,17 +7,22 @@ from dataclasses import replace
 import pytest
 
 from gimli.lab.network import causes
-from gimli.lab.network.topology import Release
-from tests.lab.network.designs import PFSYNC_MULTICAST, pf
+from gimli.lab.network.topology import Fault, Kind, Release
+from tests.lab.network.designs import PFSYNC_MULTICAST, dmz, pf
 
-OLD = pf(release=Release.V4_6)
+OLD = dmz(pf(release=Release.V4_6), blocked=("fw2",))
+"""All causes at once."""
+CUT = Fault(10.0, Kind.CUT_FROM, "fw1.ext")
 WAYS = [(cause, way) for cause in causes.CAUSES for way in cause.ways]
 
 
 def test_the_incident_has_all_but_what_ended_with_4_6():
     names = {cause.name for cause in causes.CAUSES}
     assert {cause.name for cause in causes.present(OLD)} == names
-    assert {cause.name for cause in causes.present(PFSYNC_MULTICAST)} == names - {"forwarding"}
+    assert {cause.name for cause in causes.present(PFSYNC_MULTICAST)} == names - {
+        "forwarding",
+        "blocked-port",
+    }
 
 
 @pytest.mark.parametrize(("cause", "way"), WAYS, ids=[way.remedy for _, way in WAYS])
@@ -58,3 +63,12 @@ def test_a_rate_is_for_every_network_but_the_sync_cable():
 
 def test_all_causes_taken_away_leave_none():
     assert causes.present(causes.without(OLD, causes.CAUSES)) == ()
+
+
+def test_a_fault_is_a_cause_as_well():
+    later = replace(CUT, at_s=20.0)
+    broken = replace(PFSYNC_MULTICAST, faults=(CUT, later))
+    first, second, *_ = causes.present(broken)
+    assert first.text == "at 10 s nothing leaves fw1.ext any more, and nobody is told"
+    assert first.ways[0].change(broken).faults == (later,)
+    assert second.ways[0].change(broken).faults == (CUT,)

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from gimli.lab.network.topology import (
     Balancer,
     Binding,
+    Fault,
     Firewall,
     Merge,
     Release,
     Request,
+    Server,
     Switch,
     Topology,
 )
+from gimli.lab.network.topology import Kind as FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +131,11 @@ def with_snooping(topology: Topology) -> Topology:
     return replace(topology, switches=tuple(change(switch) for switch in topology.switches))
 
 
+def without_blocks(topology: Topology) -> Topology:
+    """No port is kept from group MACs."""
+    return replace(topology, switches=tuple(replace(switch, blocked=()) for switch in topology.switches))
+
+
 def without_sync(topology: Topology) -> Topology:
     """No pfsync: it is off, or its cable is pulled."""
     return firewalls(topology, lambda host: replace(host, sync=""))
@@ -176,7 +184,8 @@ def sync_networks(topology: Topology) -> set[str]:
 
 def inner_rate(topology: Topology) -> float:
     """Mb/s of the fastest network behind the firewalls."""
-    return max(host.interface.link.rate_mbit for host in balancers(topology))
+    rates = [host.interface.link.rate_mbit for host in topology.hosts if isinstance(host, Balancer | Server)]
+    return max(rates, default=0.0)
 
 
 def sync_rate(topology: Topology) -> float:
@@ -224,6 +233,13 @@ def _largest(topology: Topology) -> int:
     return max(max(request.sends[1], request.gets[1]) for request in topology.traffic.mix)
 
 
+_FAULTS = {
+    FaultKind.CUT: "the cable of {} is cut",
+    FaultKind.CUT_TO: "nothing reaches {} any more, and nobody is told",
+    FaultKind.CUT_FROM: "nothing leaves {} any more, and nobody is told",
+    FaultKind.POWER: "{} is switched off",
+}
+
 CAUSES = (
     Switched(
         "flooding",
@@ -257,6 +273,13 @@ CAUSES = (
         "a frame to a group MAC is forwarded like any other             (OpenBSD up to 4.6)",
         lambda topology: _any_pf(topology, lambda host: host.pf.is_forwarding_groups),
         (Way("not forwarded", lambda topology: pf(topology, forwards_groups=False)),),
+    ),
+    Switched(
+        "blocked-port",
+        Kind.CAUSE,
+        "no group MAC is sent to a firewall's port, so no advertisement",
+        lambda topology: any(switch.blocked for switch in topology.switches),
+        (Way("ports not blocked", without_blocks),),
     ),
     Switched(
         "bursts",
@@ -300,8 +323,22 @@ REMEDIES = (
 
 
 def present(topology: Topology) -> tuple[Switched, ...]:
-    """The causes and conditions that a topology has."""
-    return tuple(cause for cause in CAUSES if cause.is_there(topology))
+    """The causes and conditions that a topology has, its faults among them."""
+    known = tuple(cause for cause in CAUSES if cause.is_there(topology))
+    return (*(_of_fault(fault) for fault in topology.faults), *known)
+
+
+def _of_fault(fault: Fault) -> Switched:
+    def without(topology: Topology) -> Topology:
+        return replace(topology, faults=tuple(other for other in topology.faults if other != fault))
+
+    return Switched(
+        f"{fault.kind.value} {fault.what}",
+        Kind.CAUSE,
+        f"at {fault.at_s:g} s {_FAULTS[fault.kind].format(fault.what)}",
+        lambda topology: fault in topology.faults,
+        (Way("without this fault", without),),
+    )
 
 
 def without(topology: Topology, causes: tuple[Switched, ...]) -> Topology:

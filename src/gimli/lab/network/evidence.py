@@ -197,7 +197,8 @@ def _told_copy(copy: Tracked, ends: tuple[str, str]) -> Moment:
 
 
 def _told_update(update: Updated, to: str) -> Moment:
-    text = f"-> {to} pfsync update ({update.where} is BACKUP, the state was made by {update.creator})"
+    role = "MASTER" if update.is_master else "BACKUP"
+    text = f"-> {to} pfsync update ({update.where} is {role}, the state was made by {update.creator})"
     fields = _fields(update.src, update.dst, state=update.state, serial=update.serial)
     return Moment(update.t_s * 1000, update.where, text, "update", fields)
 

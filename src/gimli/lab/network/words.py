@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from gimli.lab.network import causes
 from gimli.lab.network.topology import Release
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ def explanation(metrics: Metrics, told: str) -> tuple[str, ...]:
 
 def many(base: Sequence[Metrics]) -> str:
     """The runs as it is, in one line."""
+    seeds = "one seed" if len(base) == 1 else f"{len(base)} seeds: median, range"
     return (
         f"{spread(base, 'frozen')} of {base[0]['connections']} connections froze longer than 1 s, "
-        f"{spread(base, 'application_resets')} RST from the application  ({len(base)} seeds, median, range)"
+        f"{spread(base, 'application_resets')} RST from the application; {seeds}"
     )
 
 
@@ -78,27 +80,40 @@ def left(runs: Sequence[Metrics]) -> str:
 
 def lost(runs: Sequence[Metrics]) -> str:
     """What a failover costs, all runs together."""
+    if not runs:
+        return "-"
     return f"{sum(run['lost_at_fault'] for run in runs)} of {sum(run['open_at_fault'] for run in runs)}"
 
 
-def sets(found: Sequence[Sequence[str]], alone: Sequence[Metrics]) -> str:
-    """What a search over sets of causes has found."""
-    if not found:
-        return "No set of causes fails."
-    if len(found) > 1:
-        return "Each of these is enough by itself: " + "; ".join(" + ".join(one) for one in found) + "."
-    return (
-        f"{' + '.join(found[0])}: enough by themselves ({spread(alone, 'frozen')} froze), and no smaller "
-        "set of them fails."
-    )
+def tried(
+    sets: Sequence[Sequence[str]], alone: Sequence[Metrics], at_s: float, pulled: Sequence[Metrics]
+) -> tuple[str, ...]:
+    """What a search over sets of causes has found, and what the story's cure did.
 
-
-def pulled(at_s: float, runs: Sequence[Metrics]) -> str:
-    """What the story's cure did."""
-    return (
-        f"The sync cable pulled in the middle of the run, at {at_s:g} s: "
-        f"{spread(runs, 'frozen')} froze, {spread(runs, 'frozen_after_fault')} of them after it."
-    )
+    Args:
+        sets: of causes, each enough by itself.
+        alone: runs of the first of them.
+        at_s: when the sync cable was pulled.
+        pulled: runs in which it was; none where there is no such cable.
+    """
+    sentences = []
+    if len(sets) == 1 and sets[0]:
+        sentences.append(
+            f"{' + '.join(sets[0])}: enough by themselves ({spread(alone, 'frozen')} froze), and no smaller "
+            "set of them fails."
+        )
+    elif len(sets) == 1:
+        sentences.append("It fails without any of the causes that are known here.")
+    elif sets:
+        sentences.append("Each of these is enough by itself: " + "; ".join(map(" + ".join, sets)) + ".")
+    else:
+        sentences.append("No set of the causes that are known here fails.")
+    if pulled:
+        sentences.append(
+            f"The sync cable pulled in the middle of the run, at {at_s:g} s: {spread(pulled, 'frozen')} "
+            f"froze, {spread(pulled, 'frozen_after_fault')} of them after it."
+        )
+    return tuple(sentences)
 
 
 def middle_s(topology: Topology) -> float:
@@ -107,7 +122,15 @@ def middle_s(topology: Topology) -> float:
 
 
 def sure(topology: Topology) -> tuple[str, ...]:
-    """How sure what is, what is not known, and what would tell. The figures are those of facts/network.md."""
+    """How sure what is, what is not known, and what would tell: of incident 2, where its causes are."""
+    if not causes.floods(topology) or not causes.sync_networks(topology):
+        return (
+            (
+                "Simulated: TCP, pf's tracking and pfsync as they were read in standards and sources, the "
+                "election by the pair's own machines. What is told follows from them; a network that is "
+                "there may differ in how much."
+            ),
+        )
     releases = {firewall.pf.release for firewall in topology.firewalls}
     if releases & {Release.V4_4, Release.V4_5, Release.V4_6}:
         first = (

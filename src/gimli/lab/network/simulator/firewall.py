@@ -218,7 +218,7 @@ class Firewall(Host):
         assert self.sync_nic is not None
         if self.recorder.traced:
             for update in sync.updates:
-                self.recorder.updated(self.name, update)
+                self.recorder.updated(self.name, update, is_master=self.is_master)
         self.sync_nic.lane.send(Frame(_SYNC_MAC, self.sync_nic.mac, sync), self._cpu_s)
 
 

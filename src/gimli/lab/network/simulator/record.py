@@ -65,8 +65,13 @@ class Tracked(Entry):
 
 @dataclass(frozen=True, slots=True)
 class Updated(Entry):
-    """A firewall sent an update: traced connections only."""
+    """A firewall sent an update: traced connections only.
 
+    Args:
+        is_master: whether it was one.
+    """
+
+    is_master: bool
     serial: int
     state: int
     creator: str

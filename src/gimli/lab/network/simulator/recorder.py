@@ -111,7 +111,7 @@ class Recorder:
             )
         )
 
-    def updated(self, where: str, update: Update) -> None:
+    def updated(self, where: str, update: Update, *, is_master: bool = False) -> None:
         """A firewall sends an update."""
         connection = update.state.wire.connection
         if connection in self.traced:
@@ -120,6 +120,7 @@ class Recorder:
                     self._engine.now_s,
                     where,
                     connection,
+                    is_master,
                     update.serial,
                     update.state.number,
                     update.state.creator,
