@@ -25,6 +25,7 @@ from figures import Figure, load, table, this_machine
 from workbench import Effort, Unmeasurable, Workbench
 
 import failover
+import lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ SUBJECTS: dict[str, Callable[[Workbench, Effort], Iterator[Figure]]] = {
     "services": services.measure,
     "output": output.measure,
     "takeovers": takeovers.measure,
+    "lab": lab.measure,
     "leases": leases.measure,
     "sync": sync.measure,
     "failover": failover.measure,
