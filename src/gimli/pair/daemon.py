@@ -83,8 +83,8 @@ class Daemon:
         self._signals = SignalReader((*_ENDING, signal.SIGHUP))
         self._journal = Journal(os.path.join(journal_dir, f"{INSTANCE}.jsonl"))
         self._journal.subscribers.append(tell)
-        # Where the boot ends, and with it the kernel's connections.
-        self._master_path = os.path.join(self._runtime_dir, "master")
+        # It ends with the boot, as the kernel's connections do.
+        self._owner_path = os.path.join(self._runtime_dir, "owner")
         self._epoch_path = os.path.join(state_dir, "epoch")
         self._host = Host(pair, self._runtime_dir)
         for words in remove_leftovers(self._host.places):
@@ -133,7 +133,7 @@ class Daemon:
         client.attach()
         for why in filter(None, (punctuality.run_first(), punctuality.stay_in_memory())):
             self._journal.record("not-punctual", why=why)
-        self._node.begin(_now_s(), is_heir=os.path.exists(self._master_path))
+        self._node.begin(_now_s(), is_heir=os.path.exists(self._owner_path))
         self._links_changed([])
         self._beat()
         client.running()
@@ -250,7 +250,7 @@ class Daemon:
             case syncactions.Tell(event, details):
                 self._note(event, dict(details))
             case syncactions.RememberEpoch(epoch):
-                self._loop.after(0.0, lambda: save_epoch(self._epoch_path, epoch))  # not before the addresses
+                self._loop.after(0.0, lambda: self._remember(epoch))  # not before the addresses
             case _:
                 assert self._replication is not None
                 self._replication.carry_out(order)
@@ -343,16 +343,15 @@ class Daemon:
         if event == "role":
             carp = next(carp for carp in self._pair.carp if carp.vhid == details["vhid"])
             self._hooks.role_changed(carp, details["role"])
-            if carp is self._pair.carp[0]:
-                self._remember_role(details["role"])
 
-    def _remember_role(self, role: str) -> None:
-        """Say to the next daemon of this boot whether the connections are those of this kernel."""
+    def _remember(self, epoch: int) -> None:
+        """Say to the next daemon which epochs there were, and whether the last one's connections are here."""
+        save_epoch(self._epoch_path, epoch)
         with contextlib.suppress(OSError):  # then the other node takes over, in its time
-            if role == Role.MASTER.value:
-                os.close(os.open(self._master_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if self._sync and self._sync.is_owner:
+                os.close(os.open(self._owner_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             else:
-                os.unlink(self._master_path)
+                os.unlink(self._owner_path)
 
     # Questions.
 
