@@ -45,14 +45,20 @@ class Deadline:
 
 
 class Loop:
-    """epoll and one heap of deadlines."""
+    """epoll and one heap of deadlines.
 
-    now_ns = staticmethod(clock.monotonic_ns)
+    Args:
+        epoll: what is ready; a simulation has its own.
+        now_ns: what time it is; likewise.
+    """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, epoll: select.epoll | None = None, now_ns: Callable[[], int] = clock.monotonic_ns
+    ) -> None:
+        self.now_ns = now_ns
         self.children: set[int] = set()
         """Pids of children whose end a callback collects: nobody else may reap them."""
-        self._epoll = select.epoll()
+        self._epoll = epoll or select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._deadlines: list[Deadline] = []
         self._deadlines_max = _CANCELLED_MAX
@@ -86,7 +92,7 @@ class Loop:
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Deadline:
         """Call ``callback`` once, ``delay_s`` from now."""
-        return self.at(clock.monotonic_ns() + round(delay_s * clock.NANOSECONDS), callback)
+        return self.at(self.now_ns() + round(delay_s * clock.NANOSECONDS), callback)
 
     def run_once(self) -> None:
         """Sleep until something happens, and handle all of it."""
@@ -96,7 +102,7 @@ class Loop:
             # An earlier callback of this batch may have closed it, and its number may be another's by now.
             if fd not in self._forgotten and (callback := self._callbacks.get(fd)):
                 callback(events)
-        now_ns = clock.monotonic_ns()
+        now_ns = self.now_ns()
         while self._deadlines and self._deadlines[0].at_ns <= now_ns:
             if callback_due := heapq.heappop(self._deadlines).callback:
                 callback_due()
@@ -106,5 +112,5 @@ class Loop:
             heapq.heappop(self._deadlines)
         if not self._deadlines:
             return None
-        wait_s = (self._deadlines[0].at_ns - clock.monotonic_ns()) / clock.NANOSECONDS
+        wait_s = (self._deadlines[0].at_ns - self.now_ns()) / clock.NANOSECONDS
         return min(max(0.0, wait_s), _SLEEP_S_MAX)

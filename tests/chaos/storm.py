@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ END_S_MAX = 20.0
 _COMMAND_S_MAX = 90.0
 _FAILURES_EXPECTED_S = 25.0
 """For so long after a broken file was mended: a takeover's helper has 20 s to read it."""
+_RENEWED_S_MAX = 20.0
 _PAUSE_S = 0.15
 
 
@@ -54,6 +56,7 @@ class Storm:
             self._stop_service: 5,
             self._kill_service: 10,
             self._operate: 10,
+            self._remove_directory: 3,
             self._down: 2,
             self._terminate: 2,
         }
@@ -192,6 +195,15 @@ class Storm:
             self._count(f"gimli {what}")
             command = (what, name)
             self._commands.append((self._stage.begin(*command), time.monotonic(), command))
+
+    def _remove_directory(self) -> None:
+        """A cleaner of old files, or an operator who errs; then often a kill -9 before it is made again."""
+        self._count("removed runtime directories")
+        shutil.rmtree(self._stage.runtime_dir, ignore_errors=True)
+        time.sleep(self._dice.choice((0, 0.05, 0.2)))
+        if self._dice.random() < 0.3:
+            self._kill_monitor()
+        wait_for(lambda: service_states(self._stage), _RENEWED_S_MAX, "the directory is not made again")
 
     def _down(self) -> None:
         if self._dice.random() < 0.5:

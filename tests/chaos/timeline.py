@@ -145,7 +145,7 @@ class Timeline:
 def _line(entry: dict[str, Any]) -> str:
     known = {"schema", "time", "monotonic_ns", "service", "event", "traceback"}
     details = {key: entry[key] for key in entry if key not in known}
-    if "sender" in details:
+    if details.get("sender"):
         details["sender"] = details["sender"]["pid"]
     rest = " ".join(f"{key}={' '.join(str(item).split())}" for key, item in details.items())
     return f"{str(entry['time'])[11:26]} {entry['service'] or '-':8} {entry['event']:16} {rest}"[:200]

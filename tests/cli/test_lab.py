@@ -78,7 +78,7 @@ def test_an_expectation_that_does_not_hold_is_the_exit_status():
 
 def test_the_json_of_an_explanation_has_causes_and_cures():
     document = json.loads(call("explain", "two-hups", "--json", "--runs", "50").output)
-    assert {"text", "remedy", "without", "needed"} == set(document["causes"][0])
+    assert {"text", "remedy", "without", "needed", "name", "kind"} == set(document["causes"][0])
     assert {"change", "cures", "price", "metrics"} == set(document["cures"][0])
     assert document["cures"][0]["metrics"]["runs"] == 50
 

@@ -8,6 +8,8 @@ import tomllib
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gimli.lab.catalogue import names, text_of
 from gimli.lab.network.incident import NetworkScenario
@@ -15,6 +17,7 @@ from gimli.lab.network.scenario_file import load, parse
 from gimli.lab.network.scenario_keys import SCENARIO, Each, Named, Table
 from gimli.lab.network.scenario_schema import schema
 from gimli.lab.network.scenario_values import SENTENCES, parse_expectation
+from gimli.lab.network.simulator.world import World
 from gimli.lab.network.topology import (
     Binding,
     Block,
@@ -29,6 +32,7 @@ from gimli.lab.network.topology import (
     Switch,
 )
 from gimli.toml_file import ConfigError
+from tests.lab.network.designs import streams
 
 FILES = [name for name in names() if name != "two-hups"]
 REFERENCE = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "reference", "scenario.md")
@@ -206,7 +210,10 @@ def test_an_expectation_has_its_time():
         ('target = "203.0.113.9"', 'target = "203.0.113.8"', "traffic.target: nobody answers at 203.0.113.8"),
         ("requests = [1, 2]", "requests = [2, 1]", "the least, 2, is more than the most, 1"),
         ("requests = [1, 2]", "requests = 2", "expected the least and the most, got a number (2)"),
-        ("weight = 1", "weight = -1", "request.1.weight: expected a number from 0 to 1e+06"),
+        ("weight = 1", "weight = -1", "request.1.weight: expected a number from 0.001 to 1e+06"),
+        ('over = "1s"', 'over = "0.0s"', 'traffic.over: "0.0s" is not a time of more than 0'),
+        ("[traffic]", '[[link]]\nrate = "0Mb/s"\n[traffic]', 'link.1.rate: "0Mb/s" is not a rate'),
+        ('gets = ["2kB"', 'gets = ["0kB"', 'request.1.gets: "0kB" is not a size of more than 0'),
         ("connections = 3\n", "", "traffic.connections: missing; how many, in all: connections = 60"),
         ("[[request]]", "[request]", "request: expected tables [[request]], got a table"),
         ('about = "a', 'expects = ["failover under"]\nabout = "a', '"failover under" ends in no time'),
@@ -226,10 +233,16 @@ def test_an_error_says_where_and_what_was_expected(old, new, said):
         ('"192.0.2.100" }', '"198.51.100.1" }', "firewall.1.carp.1.address: 198.51.100.1 is not in the"),
         ("1 = {", "0 = {", "firewall.1.carp.0: expected a number from 1 to 255"),
         ("1 = {", "one = {", "firewall.1.carp.one: expected a number"),
-        ('"192.0.2.1/24" }', '"192.0.2.1/24", lnk = "a" }', 'firewall.1.interfaces.ext.lnk: unknown key; did you mean "link"?'),
+        (
+            '"192.0.2.1/24" }', '"192.0.2.1/24", lnk = "a" }',
+            'firewall.1.interfaces.ext.lnk: unknown key; did you mean "link"?',
+        ),
         ('name = "fw"', 'name = "fw"\nsync = "s"', 'firewall.1.sync: it has no interface "s"'),
         ('name = "fw"', 'name = "fw"\npf = { release = "4.8" }', 'firewall.1.pf.release: "4.8" is none of'),
-        ('name = "lan"', 'name = "lan"\nblocked = ["fw2"]', 'switch.1.blocked: no host "fw2" is plugged into it; did you mean "fw"?'),
+        (
+            'name = "lan"', 'name = "lan"\nblocked = ["fw2"]',
+            'switch.1.blocked: no host "fw2" is plugged into it; did you mean "fw"?',
+        ),
     ],
 )  # fmt: skip
 def test_an_error_in_a_nested_table_has_its_line(old, new, said):
@@ -285,6 +298,7 @@ def test_the_shipped_files_fit_the_schema(name):
         ("[[request]]", "[request]"),
         ('about = "a', 'expects = ["failover under"]\nabout = "a'),
         ('gets = ["2kB", "30kB"]', 'gets = ["2kB", "30KiB"]'),
+        ('over = "1s"', 'over = "0.0s"'),
     ],
 )
 def test_what_the_reader_refuses_of_a_single_value_the_schema_refuses(old, new):
@@ -341,3 +355,52 @@ def test_the_mistake_of_the_reference_is_told_as_it_says(tmp_path, monkeypatch):
     said = [f"gimli: {error.what}", *(error.why or "").splitlines(), str(error.fix)]
     for line in said:
         assert line in page
+
+
+# Whatever is written.
+
+LINES = text_of("asymmetric-link").splitlines()
+WORDS = (
+    "1",
+    '"x"',
+    '"1s"',
+    "[]",
+    "{ }",
+    '["fw1"]',
+    '"192.0.2.100"',
+    '"10.2.0.1/24"',
+    "true",
+    '"fw2.dmz"',
+    "[1, 2]",
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(LINES) - 1), st.sampled_from(("drop", "twice", "swap", *WORDS))),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_whatever_is_written_is_played_or_has_an_error_with_a_line_of_the_file(edits):
+    """What the reader accepts, the simulator can wire up and start. Nothing but ConfigError is raised."""
+    lines = list(LINES)
+    for place, edit in edits:
+        key, sign, _ = lines[place].partition("=")
+        match edit:
+            case "drop":
+                lines[place] = ""
+            case "twice":
+                lines[place] += "\n" + lines[place]
+            case "swap":
+                lines[place], lines[0] = lines[0], lines[place]
+            case word if sign:
+                lines[place] = f"{key}= {word}"
+    text = "\n".join(lines)
+    try:
+        World(read(text), streams(1)).play(4.2)
+        found = []
+    except ConfigError as error:
+        found = error.problems
+    assert all(1 <= problem.line <= len(text.splitlines()) + 1 for problem in found)

@@ -10,10 +10,10 @@ import os
 import pytest
 
 from gimli.lab.catalogue import names, text_of
-from gimli.lab.network.incident import streams
 from gimli.lab.network.measure import verdicts
 from gimli.lab.network.scenario_file import parse
 from gimli.lab.network.simulator.run import simulate
+from tests.lab.network.designs import streams
 
 pytestmark = pytest.mark.slow
 

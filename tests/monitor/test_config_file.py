@@ -253,7 +253,7 @@ def test_each_error_has_its_line_its_key_and_what_was_expected(written, line, ke
         (f'[service.{"a" * 65}]\ncommand = ["web"]', 1, "service." + "a" * 65, r"a name has letters, .*"),
         (
             '[service.web]\ncommand = ["web"]\n[services.db]\n',
-            1,
+            3,
             "services",
             r'unknown table; services are written .*; did you mean "service"\?',
         ),

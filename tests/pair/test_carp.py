@@ -18,6 +18,7 @@ from gimli.pair.carp_actions import (
     DropLease,
     SendAdvertisement,
     SendBowOut,
+    SendBowOutOverSync,
     TakeAddresses,
     TakeLease,
     Tell,
@@ -114,7 +115,7 @@ def test_a_lapsed_lease_gives_the_mastership_up():
         Disarm(Timer.ANNOUNCE),
         Arm(Timer.MASTER_DOWN, 3.390625),
         Tell(Role.BACKUP, "yielded: stood still for 7.2 s, and the lease in the kernel lapsed"),
-        SendBowOut(),
+        SendBowOutOverSync(),
     ]
 
 

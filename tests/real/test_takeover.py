@@ -358,6 +358,7 @@ def test_descriptors_do_not_grow_from_takeover_to_takeover(gimli, python):
         return sorted(os.readlink(f"/proc/{running.pid}/fd/{fd}") for fd in _fds(running.pid))
 
     upgrade(gimli, running)
+    until(lambda: "anon_inode:inotify" in descriptors(), "it never begins to watch over its directory")
     first = len(descriptors())
     for _ in range(3):
         upgrade(gimli, running)

@@ -102,14 +102,14 @@ def run(*, scenario: str, seed: int, is_real: bool, pcap: str, as_json: bool, ht
 @click.option(
     "--runs",
     type=click.IntRange(1, 100_000),
-    default=200,
-    show_default=True,
-    help="Seeds to simulate for each change, from --seed on.",
+    help="Seeds to simulate for each change, from --seed on; each scenario has its own default.",
 )
 @_real
 @_json
 @_html
-def explain(*, scenario: str, seed: int, runs: int, is_real: bool, as_json: bool, html: str | None) -> None:
+def explain(
+    *, scenario: str, seed: int, runs: int | None, is_real: bool, as_json: bool, html: str | None
+) -> None:
     """Play SCENARIO again and again with one cause switched off at a time, and say which changes cure it.
 
     SCENARIO is a name that the list has, or a FILE.toml of your own.
@@ -118,7 +118,11 @@ def explain(*, scenario: str, seed: int, runs: int, is_real: bool, as_json: bool
     """
     played = find(scenario)
     tell = _progress()
-    result = played.explain_real(seed, _GIMLI, tell) if is_real else played.explain(seed, runs, tell)
+    result = (
+        played.explain_real(seed, _GIMLI, tell)
+        if is_real
+        else played.explain(seed, runs or played.runs, tell)
+    )
     _show(result, as_json=as_json, html=html)
 
 

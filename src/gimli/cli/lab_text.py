@@ -9,9 +9,9 @@ from rich.text import Text
 from gimli.cli.lines import LABEL_WIDTH, block, flow, paragraph, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from gimli.lab.scenario import Cause, Cure, Moment, Result, Verdict
+    from gimli.lab.scenario import Cause, Result, Verdict
 
 _INDENT = 2
 _DIFF_STYLES = {"+": "green", "-": "red"}
@@ -21,9 +21,9 @@ def render(result: Result, width: int) -> list[Text]:
     """The whole: the line that says it, then causes, story, cures, expectations, and how sure that is."""
     inner = width - _INDENT
     sections = [
-        _causes(result.causes, _incident(result), inner) or _why(result.explanation, inner),
-        _story(result.timeline, inner),
-        _cures(result.cures, inner),
+        _causes(result, inner) or _why(result.explanation, inner),
+        _story(result, inner),
+        _cures(result, inner),
         _expectations(result.verdicts, inner) if not result.cures else [],
         _change(result.change),
         _sure(result.sure, inner),
@@ -34,12 +34,6 @@ def render(result: Result, width: int) -> list[Text]:
         lines += [Text.assemble(" " * _INDENT, line) for line in section]
     lines += [Text(), *_more(result)]
     return lines
-
-
-def _incident(result: Result) -> str:
-    """What is gone with a cause."""
-    is_endless = any("doubled" in cure.metrics for cure in result.cures)
-    return "the endless log" if is_endless else "the incident"
 
 
 def _headline(result: Result, width: int) -> list[Text]:
@@ -56,22 +50,40 @@ def _why(explanation: Sequence[str], width: int) -> list[Text]:
     return lines
 
 
-def _causes(causes: Sequence[Cause], gone: str, width: int) -> list[Text]:
-    """What must come together; of each, whether the incident is gone without it."""
-    needed = [cause for cause in causes if cause.needed]
+def _causes(result: Result, width: int) -> list[Text]:
+    """What must come together; of each, whether the incident is gone without it. Then when it shows."""
+    needed = [cause for cause in result.causes if cause.needed and cause.kind == "cause"]
     if not needed:
         return []
-    count = {2: "two", 3: "three", 4: "four"}.get(len(needed), str(len(needed)))
-    lines = paragraph("CAUSE", f"{count} things together; take any one away and {gone} is gone:", width)
+    count = {2: "two things", 3: "three things", 4: "four things"}.get(len(needed), f"{len(needed)} things")
+    words = f"{count} together; take any one away and {result.effect} is gone:"
+    lines = paragraph("CAUSE", words if len(needed) > 1 else f"without it, {result.effect} is gone:", width)
     for number, cause in enumerate(needed, 1):
-        lines.append(Text(f"{' ' * LABEL_WIDTH}{number} {safe(cause.text)}", style="bold"))
-        lines.append(Text(f"{' ' * LABEL_WIDTH}  without it: {safe(cause.without)}", style="dim"))
+        lines += _cause(f"{number} ", cause, width)
+    conditions = [cause for cause in result.causes if cause.needed and cause.kind == "condition"]
+    for number, cause in enumerate(conditions):
+        if number == 0:
+            lines += paragraph("WHEN", "they do harm only where, at the same time:", width)
+        lines += _cause("- ", cause, width)
+    if result.subject:  # otherwise the explanation is that of one run
+        for number, sentence in enumerate(result.explanation):
+            lines += paragraph("TRIED" if number == 0 else "", sentence, width)
     return lines
 
 
-def _story(timeline: Sequence[Moment], width: int) -> list[Text]:
-    lines: list[Text] = []
-    for moment in timeline:
+def _cause(mark: str, cause: Cause, width: int) -> list[Text]:
+    lines = [Text(f"{' ' * LABEL_WIDTH}{mark}{safe(cause.text)}", style="bold")]
+    first = Text(f"{' ' * LABEL_WIDTH}{' ' * len(mark)}without it: ")
+    chunks = [Text(word) for word in safe(cause.without).split(" ")]
+    for line in flow(first, chunks, gap=1, indent=LABEL_WIDTH + len(mark) + 2, width=width):
+        line.stylize("dim")
+        lines.append(line)
+    return lines
+
+
+def _story(result: Result, width: int) -> list[Text]:
+    lines: list[Text] = [Text(safe(result.subject))] if result.subject else []
+    for moment in result.timeline:
         first = Text(f"t={moment.t_ms / 1000:<8.4f} {moment.where:<6} ")
         room = width - LABEL_WIDTH
         words = [Text(word) for word in safe(moment.text).split(" ")]
@@ -79,47 +91,27 @@ def _story(timeline: Sequence[Moment], width: int) -> list[Text]:
     return block("STORY", lines)
 
 
-def _cures(cures: Sequence[Cure], width: int) -> list[Text]:
-    if not cures:
+def _cures(result: Result, width: int) -> list[Text]:
+    """A table: the change, the result's columns, and the price, which may take several lines."""
+    if not result.cures:
         return []
-    if "doubled" not in cures[0].metrics:
-        return _network_cures(cures, width)
-    longest = max(len(cure.change) for cure in cures)
-    rows = [Text(f"{'':<{longest}}  doubled  endless  gap of HUPs     price", style="bold")]
-    for cure in cures:
-        row = Text()
-        row.append(f"{safe(cure.change):<{longest}}  ", style="green" if cure.cures else "")
-        row.append(
-            f"{cure.metrics['doubled']:>7}  {cure.metrics['endless']:>7}  {_spread(cure.metrics):<15} "
-        )
+    table = [("", *result.cure_heads), *((cure.change, *cure.cells) for cure in result.cures)]
+    columns = [_column(column) for column in zip(*table, strict=True)]
+    head, *rows = ["  ".join(cells) for cells in zip(*columns, strict=True)]
+    lines = [Text(f"{head}  price", style="bold")]
+    for cure, cells in zip(result.cures, rows, strict=True):
+        row = Text(f"{safe(cells)}  ")
+        row.stylize("green" if cure.cures else "", 0, len(columns[0][0]))
         words = [Text(word) for word in safe(cure.price).split(" ")]
-        rows += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
-    return block("CURES", rows)
+        lines += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
+    return block("CURES", lines)
 
 
-def _network_cures(cures: Sequence[Cure], width: int) -> list[Text]:
-    """Of each change how many runs failed, and least to most of what was counted."""
-    longest = max(len(cure.change) for cure in cures)
-    rows = [Text(f"{'':<{longest}}  failed  BAD state   lasting  RSTs     price", style="bold")]
-    for cure in cures:
-        failed = f"{cure.metrics['failed']} of {cure.metrics['runs']}"
-        row = Text()
-        row.append(f"{safe(cure.change):<{longest}}  ", style="green" if cure.cures else "")
-        row.append(f"{failed:<8}{_range(cure, 'bad_state_drops'):<12}")
-        row.append(f"{_range(cure, 'lasting'):<9}{_range(cure, 'application_resets'):<9}")
-        words = [Text(word) for word in safe(cure.price).split(" ")]
-        rows += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
-    return block("CURES", rows)
-
-
-def _range(cure: Cure, name: str) -> str:
-    figure = cure.metrics[name]
-    return f"{figure['min']:g} to {figure['max']:g}" if figure["max"] else "0"
-
-
-def _spread(metrics: Mapping[str, Mapping[str, float] | None]) -> str:
-    gap = metrics["gap_ms"]
-    return f"{gap['min']:.0f} to {gap['max']:.0f} ms" if gap else "one HUP"
+def _column(cells: Sequence[str]) -> list[str]:
+    """Of the same width; whole numbers end where their head ends."""
+    width = max(len(cell) for cell in cells)
+    is_number = all(cell.isdigit() for cell in cells[1:])
+    return [f"{cell:>{width}}" if is_number else f"{cell:<{width}}" for cell in cells]
 
 
 def _expectations(verdicts: Sequence[Verdict], width: int) -> list[Text]:
@@ -147,4 +139,4 @@ def _more(result: Result) -> list[Text]:
     name = result.scenario
     others = f"gimli lab run {name}" if result.cures else f"gimli lab explain {name}"
     real = "" if result.mode == "real" else f" | {others} --real"
-    return [Text(f"more: {others}{real}     drawn: --html {name.removesuffix('.toml')}.html", style="dim")]
+    return [Text(f"more: {others}{real}     drawn: --html {name}.html", style="dim")]

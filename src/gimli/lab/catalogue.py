@@ -12,6 +12,7 @@ from gimli.lab.network.incident import NetworkScenario
 from gimli.lab.two_hups.scenario import TwoHups
 
 if TYPE_CHECKING:
+    from gimli.lab.network.topology import Topology
     from gimli.lab.scenario import Scenario
 
 _DIRECTORY = os.path.join(os.path.dirname(__file__), "network", "scenarios")
@@ -37,7 +38,16 @@ def find(wanted: str) -> Scenario:
         return _PROGRAMS[wanted]()
     if wanted.endswith(_SUFFIX):
         return NetworkScenario(scenario_file.load(wanted))
-    return NetworkScenario(scenario_file.parse(text_of(wanted), _path(wanted), wanted))
+    return NetworkScenario(network(wanted))
+
+
+def network(name: str) -> Topology:
+    """What a shipped file describes.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return scenario_file.parse(text_of(name), _path(name), name)
 
 
 def text_of(name: str) -> str:

@@ -6,9 +6,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from gimli.lab.scenario import Cure, Curve, Moment, Result
+    from gimli.lab.scenario import Curve, Moment, Result
 
 _WIDTH = 960
 _LEFT = 150
@@ -120,36 +120,13 @@ def _causes(result: Result) -> Iterator[str]:
 def _cures(result: Result) -> Iterator[str]:
     if not result.cures:
         return
-    if "doubled" not in result.cures[0].metrics:
-        yield from _network_cures(result.cures)
-        return
-    yield "<h2>Cures</h2><table><tr><th>change<th>doubled<th>endless<th>price</tr>"
+    heads = "".join(f"<th>{escape(head)}" for head in result.cure_heads)
+    yield f"<h2>Cures</h2><table><tr><th>change{heads}<th>price</tr>"
     for cure in result.cures:
         mark = "yes" if cure.cures else "no"
-        yield (
-            f'<tr><td class="{mark}">{escape(cure.change)}'
-            f'<td class="number">{cure.metrics["doubled"]} of {cure.metrics["runs"]}'
-            f'<td class="number">{cure.metrics["endless"]}<td>{escape(cure.price)}</tr>'
-        )
+        cells = "".join(f'<td class="number">{escape(cell)}' for cell in cure.cells)
+        yield f'<tr><td class="{mark}">{escape(cure.change)}{cells}<td>{escape(cure.price)}</tr>'
     yield "</table>"
-
-
-def _network_cures(cures: Iterable[Cure]) -> Iterator[str]:
-    yield "<h2>Cures</h2><table><tr><th>change<th>failed<th>BAD-state drops<th>RSTs<th>price</tr>"
-    for cure in cures:
-        mark = "yes" if cure.cures else "no"
-        yield (
-            f'<tr><td class="{mark}">{escape(cure.change)}'
-            f'<td class="number">{cure.metrics["failed"]} of {cure.metrics["runs"]}'
-            f'<td class="number">{_range(cure, "bad_state_drops")}'
-            f'<td class="number">{_range(cure, "application_resets")}<td>{escape(cure.price)}</tr>'
-        )
-    yield "</table>"
-
-
-def _range(cure: Cure, name: str) -> str:
-    figure = cure.metrics[name]
-    return f"{figure['min']:g} to {figure['max']:g}"
 
 
 def _verdicts(result: Result) -> Iterator[str]:

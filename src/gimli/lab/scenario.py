@@ -65,12 +65,14 @@ class Cure:
         cures: whether the incident is gone.
         price: what it costs, or what it leaves; ``none`` if nothing.
         metrics: the figures of the runs with the change.
+        cells: those of them that a table shows, in words; their heads are the result's.
     """
 
     change: str
     cures: bool
     price: str
     metrics: Mapping[str, Any]
+    cells: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,16 @@ class Cause:
         remedy: how it is taken away.
         without: how many of the runs still fail without it, in words.
         needed: whether the incident is gone without it.
+        name: for programs.
+        kind: ``cause``, or ``condition``: nobody's mistake, but without it the causes do no harm.
     """
 
     text: str
     remedy: str
     without: str
     needed: bool
+    name: str = ""
+    kind: str = "cause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,9 @@ class Result:
         explanation: sentences, the most important first.
         sure: how sure which claim is, and why.
         change: what to change, as the lines of a diff.
+        cure_heads: of the columns that the cures' cells are in.
+        effect: what is gone without a cause, in words.
+        subject: whose story the time line is.
     """
 
     scenario: str
@@ -114,6 +123,9 @@ class Result:
     cures: tuple[Cure, ...] = ()
     curves: tuple[Curve, ...] = ()
     change: tuple[str, ...] = ()
+    cure_heads: tuple[str, ...] = ()
+    effect: str = "it"
+    subject: str = ""
 
     @property
     def holds(self) -> bool:
@@ -130,6 +142,7 @@ class Result:
             "headline": self.headline,
             "verdicts": [_plain(verdict) for verdict in self.verdicts],
             "metrics": dict(self.metrics),
+            "subject": self.subject,
             "timeline": [_plain(moment) for moment in self.timeline],
             "explanation": "\n".join(self.explanation),
             "change": list(self.change),
@@ -146,6 +159,8 @@ class Scenario(Protocol):
 
     name: str
     about: str
+    runs: int
+    """Seeds for each change when nobody says how many."""
 
     def simulate(self, seed: int) -> Result:
         """Play it once on virtual time: same seed, same result."""

@@ -29,6 +29,7 @@ from gimli.pair.carp_actions import (
     DropLease,
     SendAdvertisement,
     SendBowOut,
+    SendBowOutOverSync,
     TakeAddresses,
     TakeLease,
     Tell,
@@ -112,7 +113,7 @@ def _tell_demotion(vhid: Vhid, event: DemotionChanged) -> tuple[Vhid, tuple[Acti
     before = vhid.demotion
     vhid, _ = _note_demotion(vhid, event)
     # At once, as OpenBSD's carp_ifgattr_ioctl() does: a fitter BACKUP takes over at the first one it hears.
-    return _advertise(vhid) if vhid.demotion != before else (vhid, ())
+    return _advertise(vhid) if event.at_once and vhid.demotion != before else (vhid, ())
 
 
 def _wait_for(vhid: Vhid, event: PeerLives) -> tuple[Vhid, tuple[Action, ...]]:
@@ -204,7 +205,9 @@ def _stand(vhid: Vhid, event: PeerWorse) -> tuple[Vhid, tuple[Action, ...]]:
 
 
 def _yield_outranked(vhid: Vhid, event: PeerOutranks) -> tuple[Vhid, tuple[Action, ...]]:
-    return _yield(replace(vhid, peer=event.peer), event.why, event.patience_s)
+    vhid, actions = _yield(replace(vhid, peer=event.peer), event.why, event.patience_s)
+    # It may have yielded to our epoch at the same moment (Outranked): then it is to be MASTER again at once.
+    return vhid, (*actions, SendBowOutOverSync())
 
 
 def _yield_owner(vhid: Vhid, event: Outranked) -> tuple[Vhid, tuple[Action, ...]]:
@@ -218,9 +221,8 @@ def _yield_owner(vhid: Vhid, event: Outranked) -> tuple[Vhid, tuple[Action, ...]
 def _yield_lapsed(vhid: Vhid, event: LeaseLapsed) -> tuple[Vhid, tuple[Action, ...]]:
     why = f"stood still for {format_duration(event.silent_s)}, and the lease in the kernel lapsed"
     vhid, actions = _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
-    # Whoever has not taken over yet need not wait any longer; whoever has is not moved by it. The fence is
-    # down already: it goes out by the sync link only.
-    return vhid, (*actions, SendBowOut())
+    # Whoever has not taken over yet need not wait any longer; whoever has is not moved by it.
+    return vhid, (*actions, SendBowOutOverSync())
 
 
 def _yield(vhid: Vhid, why: str, patience_s: float) -> tuple[Vhid, tuple[Action, ...]]:

@@ -33,6 +33,11 @@ class SendBowOut:
 
 
 @dataclass(frozen=True, slots=True)
+class SendBowOutOverSync:
+    """Send it over the sync link only: on the interface the fence is down, and others are not concerned."""
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     """Let a timer run out after that time; one that is armed is moved."""
 
@@ -91,6 +96,7 @@ class TellDeaf:
 Action = (
     SendAdvertisement
     | SendBowOut
+    | SendBowOutOverSync
     | Arm
     | Disarm
     | TakeLease

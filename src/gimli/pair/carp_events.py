@@ -100,6 +100,8 @@ class DemotionChanged:
 
     total: int
     because: str
+    at_once: bool = True
+    """Whether a MASTER tells it before its next advertisement is due."""
 
 
 @dataclass(frozen=True, slots=True)

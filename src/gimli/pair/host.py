@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from gimli import clock
 from gimli.errors import GimliError
 from gimli.pair import guard, nft, packet, readback
 from gimli.pair.address import Addresses, AddressRefused, Place, subnets_of
@@ -22,6 +23,7 @@ from gimli.pair.netlink_socket import NETFILTER, Netlink
 from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
+from gimli.pair.tenure import Tenure
 from gimli.pair.track import Finding
 from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
 from gimli.pair.warden import look_and_mend
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from gimli.pair.warden import Look
 
 _ETHERNET_BYTES = 14
+_HEARINGS_MAX = 32
+"""Of 64 frames each: who floods us is not waited for."""
 _GUARD_DEBOUNCE_S = 0.01
 """Somebody else's change may come in several transactions."""
 
@@ -70,6 +74,7 @@ class Host:
         devices = {name for place in self.places for name in (place.interface, place.device)}
         self._watch = LinkWatch(dict.fromkeys([*devices, *pair.track.interfaces]))
         self._closers: list[Callable[[], None]] = []
+        self._hearing: list[Callable[[], bool]] = []
         self._carriers: Aside[bool] | None = None
         self._warden: Aside[Look] | None = None
 
@@ -103,9 +108,7 @@ class Host:
             self._closers.append(sender.close)
             self.presences[carp.vhid] = Presence(
                 carp,
-                guard.lease_of(self.guard, carp.vhid),
-                lease_length_s(carp),
-                self._leases,
+                self._tenure(carp, loop),
                 addresses,
                 sender,
                 bytes.fromhex(link.mac.replace(":", "")),
@@ -134,6 +137,13 @@ class Host:
         if self._carriers:
             self._carriers.tell()
 
+    def hear(self) -> None:
+        """Read what has come on the interfaces, and nobody has read yet."""
+        for readable in self._hearing:
+            for _ in range(_HEARINGS_MAX):
+                if not readable():
+                    break
+
     def own_addresses(self) -> frozenset[bytes]:
         """Addresses that do not move with mastership, packed: their connections are this host's own."""
         found = (each.address.ip for each in self._links.addresses())
@@ -161,7 +171,7 @@ class Host:
         wrong = []
         for presence in self.presences.values():
             try:
-                presence.drop_lease()
+                presence.tenure.end()
                 presence.close()
             except (AddressRefused, GuardRefused) as refused:
                 wrong.append(str(refused))
@@ -179,23 +189,41 @@ class Host:
         if differences := readback.verify(nft.read(), self.guard):
             raise GuardRefused("the guard is not what was set up", why="; ".join(differences))
 
+    def _tenure(self, carp: Carp, loop: Loop) -> Tenure:
+        assert self.guard is not None
+        return Tenure(
+            guard.lease_of(self.guard, carp.vhid),
+            lease_length_s(carp),
+            self._leases,
+            lambda: loop.now_ns() / clock.NANOSECONDS,
+        )
+
     def _listen(self, loop: Loop, interface: str, heard: Callable[[str, bytes], None]) -> None:
         receiver = Receiver(interface)
 
-        def readable() -> None:
-            for frame in receiver.receive():
+        def readable() -> bool:
+            frames = receiver.receive()
+            for frame in frames:
                 heard(interface, frame[_ETHERNET_BYTES:])
+            return bool(frames)
 
+        self._hearing.append(readable)
         self._call_back(loop, receiver, readable)
 
     def _call_back(
-        self, loop: Loop, opened: Receiver | LinkWatch | GuardWatch | Aside[Any], readable: Callable[[], None]
+        self,
+        loop: Loop,
+        opened: Receiver | LinkWatch | GuardWatch | Aside[Any],
+        readable: Callable[[], object],
     ) -> None:
         def close() -> None:
             loop.forget(opened.fileno())
             opened.close()
 
-        loop.watch(opened.fileno(), lambda _: readable())
+        def call_back(_: int) -> None:
+            readable()
+
+        loop.watch(opened.fileno(), call_back)
         self._closers.append(close)
 
     def _watch_links(self, loop: Loop, links_changed: Callable[[list[LinkEvent]], None]) -> None:

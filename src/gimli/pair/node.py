@@ -45,6 +45,8 @@ SEND_ERROR = 1
 """Added per advertisement that could not be sent, as OpenBSD does (carp_send_ad_error)."""
 SEND_ERRORS_MAX = 3
 """Errors in a row from which on the sender is unfit; as many advertisements without one make it fit again."""
+COUNTER_STEP = 1 << 16
+"""From one counter to the next, where they rise: what is below says whose they are."""
 _SYNC_REASON = "the connections are not here yet"
 
 
@@ -105,7 +107,7 @@ class Node:
     Args:
         pair: what it was told.
         sources: for each vhid the address that its advertisements come from.
-        cookie: a random number of 63 bits: where the counters begin.
+        cookie: a random number of 63 bits: where the counters begin; where they must rise, of :func:`rising`.
         sync: the state sync, where there is one; the node begins as a replica.
     """
 
@@ -228,11 +230,13 @@ class Node:
         subject = f"vhid {vhid} cannot send"
         if error:
             seat.send_errors = min(seat.send_errors + 1, SEND_ERRORS_MAX)
-            self._demote(self.ledger.with_reason(f"{subject}", SEND_ERROR * seat.send_errors), now_s)
+            # Not at once: that would be sent as well, and fail, and so on.
+            ledger = self.ledger.with_reason(subject, SEND_ERROR * seat.send_errors)
+            self._demote(ledger, now_s, at_once=False)
         elif seat.send_errors:
             seat.send_errors -= 1
             if not seat.send_errors:
-                self._demote(self.ledger.without(subject), now_s)
+                self._demote(self.ledger.without(subject), now_s, at_once=False)
                 self._apply(seat, carp_events.SendRecovered(), now_s)
 
     def found(self, findings: Iterable[Finding], now_s: float) -> None:
@@ -305,13 +309,13 @@ class Node:
                 self._orders.append(Note("packet-refused", details))
             seat.refused[refused.kind] = seat.refused.get(refused.kind, 0) + 1
 
-    def _demote(self, ledger: Ledger, now_s: float) -> None:
+    def _demote(self, ledger: Ledger, now_s: float, *, at_once: bool = True) -> None:
         if ledger.total != self.ledger.total:
             details = {"demotion": ledger.total, "before": self.ledger.total, "because": ledger.because}
             self._orders.append(Note("demotion", details))
         self.ledger = ledger
         for seat in self._seats.values():
-            self._apply(seat, carp_events.DemotionChanged(ledger.total, ledger.because), now_s)
+            self._apply(seat, carp_events.DemotionChanged(ledger.total, ledger.because, at_once), now_s)
 
     def _apply(self, seat: _Seat, event: Event, now_s: float) -> None:
         before = seat.vhid.role
@@ -324,11 +328,16 @@ class Node:
                 self.sync_ordered(self.sync.own(now_s) if leads else self.sync.anticipate(), now_s)
                 self.sync_ordered(self.sync.due(now_s), now_s)
             self._order(seat, action)
+            if leads and self.sync and isinstance(action, carp_actions.DropLease) and self._is_to_follow:
+                # Before a bow-out that follows: who hears it is to know that this node owns nothing any more.
+                self.sync_ordered(self.sync.follow(now_s), now_s)
         if seat.vhid.role is not before:
             seat.since_s = now_s
             self._is_heir = self._is_heir and before is Role.INIT
-            if leads and self.sync and before is Role.MASTER and not self._is_stopped:
-                self.sync_ordered(self.sync.follow(now_s), now_s)
+
+    @property
+    def _is_to_follow(self) -> bool:
+        return self.sync is not None and self.sync.is_owner and not self._is_stopped
 
     @property
     def _is_taking_over(self) -> bool:
@@ -338,9 +347,14 @@ class Node:
         vhid = seat.vhid.vhid
         match action:
             case carp_actions.SendAdvertisement(advbase, advskew, demotion):
-                made = seat.authenticator.sign(advbase, advskew, demotion, seat.counters.stop - 1)
+                made = seat.authenticator.sign(advbase, advskew, demotion, _use_counter(seat))
             case carp_actions.SendBowOut():
-                made = seat.authenticator.bow_out(seat.counters.stop - 1)
+                made = seat.authenticator.bow_out(_use_counter(seat))
+            case carp_actions.SendBowOutOverSync():
+                if self.sync:
+                    made = seat.authenticator.bow_out(_use_counter(seat))
+                    self._orders += self.sync.advertise(packet.pack_packet(made, seat.vhid.source))
+                return
             case carp_actions.Tell(role, why):
                 self._orders.append(Note("role", {"vhid": vhid, "role": role.value, "why": why}))
                 return
@@ -359,8 +373,6 @@ class Node:
             case _:
                 self._orders.append(Order(vhid, action))
                 return
-        if seat.config.strict_replay:
-            seat.counters = range(seat.counters.start, seat.counters.stop + 1)
         also = self.sync.advertise(packet.pack_packet(made, seat.vhid.source)) if self.sync else []
         self._orders.append(Emit(vhid, made, tuple(also)))
 
@@ -392,6 +404,25 @@ class Node:
             return
         if seat := self._seats.get(heard.advertisement.vhid):
             self._judge(seat, heard, "sync", now_s)
+
+
+def _use_counter(seat: _Seat) -> int:
+    used = seat.counters[-1]
+    if seat.config.strict_replay:
+        seat.counters = range(seat.counters.start, used + COUNTER_STEP + 1, COUNTER_STEP)
+    return used
+
+
+def rising(wall_ns: int, chance: int) -> int:
+    """Where counters begin that rise over a restart, and are no other node's.
+
+    By the clock alone, two nodes that are started together would take each other's for their own.
+
+    Args:
+        wall_ns: the time of day; it passes faster than counters are used up.
+        chance: a random number of at least 16 bits.
+    """
+    return wall_ns // COUNTER_STEP * COUNTER_STEP + chance % COUNTER_STEP
 
 
 def _out_of(seat: _Seat) -> str:

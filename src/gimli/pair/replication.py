@@ -50,6 +50,42 @@ class SyncRefused(GimliError):
     """The sync link cannot be used."""
 
 
+class Ends:
+    """Where connections come from and go to; a simulation has others.
+
+    Args:
+        config: the link.
+    """
+
+    def __init__(self, config: Sync) -> None:
+        self._config = config
+
+    def link(self) -> socket.socket:
+        """To the peer.
+
+        Raises:
+            SyncRefused: it cannot be opened.
+        """
+        return _open(self._config)
+
+    def events(self) -> Events:
+        """Of this kernel."""
+        return Events()
+
+    def dump(self) -> Dump:
+        """Of this kernel."""
+        return Dump()
+
+    def writer(self) -> Writer:
+        """Into this kernel, which is to tell of its connections from now on."""
+        enable_events()
+        return Writer()
+
+    def aside(self, work: Callable[[], Dump | None]) -> Aside[Dump]:
+        """Who does what takes the kernel long."""
+        return Aside("conntrack", work)
+
+
 class Replication:
     """The connections of this kernel, to or from the peer.
 
@@ -61,6 +97,7 @@ class Replication:
         due: called when the machine has a deadline.
         ordered: called with what the machine ordered on what the kernel told.
         own: this host's own addresses, packed, whose connections stay.
+        ends: the link and this kernel.
 
     Raises:
         SyncRefused: the link cannot be opened.
@@ -76,7 +113,9 @@ class Replication:
         due: Callable[[], None],
         ordered: Callable[[list[Action]], None],
         own: Collection[bytes],
+        ends: Ends | None = None,
     ) -> None:
+        self._ends = ends or Ends(config)
         self._sync = sync
         self._loop = loop
         self._received = received
@@ -86,8 +125,7 @@ class Replication:
         self._deadline: Deadline | None = None
         self.filter = Filter(own, [Exemption(network=ip_network(text)) for text in config.ignore])
         self._intake = Intake(self.filter)
-        enable_events()
-        self.writer = Writer()
+        self.writer = self._ends.writer()
         self.unsent = 0
         self._events: Events | None = None
         self._reading: Deadline | None = None
@@ -95,9 +133,9 @@ class Replication:
         self._is_dump_wanted = False
         self._spare: Dump | None = None
         self._given_up: deque[Dump] = deque()
-        self._aside: Aside[Dump] = Aside("conntrack", self._begin_dump)
+        self._aside = self._ends.aside(self._begin_dump)
         loop.watch(self._aside.fileno(), self._opened)
-        self._socket = _open(config)
+        self._socket = self._ends.link()
         loop.watch(self._socket.fileno(), self._readable)
 
     def carry_out(self, action: Action) -> None:
@@ -110,7 +148,7 @@ class Replication:
             case syncactions.Listen(wanted):
                 self._stop_listening()
                 if wanted:
-                    self._events = Events()
+                    self._events = self._ends.events()
                     self._loop.watch(self._events.fileno(), self._happened)
             case syncactions.Dump():
                 self._close_dump()
@@ -119,9 +157,14 @@ class Replication:
             case _:
                 raise AssertionError(f"{action} is for somebody else")
 
+    def hear(self) -> None:
+        """Read what has come, and nobody has read yet; some of it, where there is much."""
+        self._readable(0)
+
     def settle(self) -> None:
         """After orders: wake when the machine has something to do."""
-        due_ns = round(self._sync.next_due_s() * clock.NANOSECONDS)
+        # The nanosecond behind it: a hair before it, nothing is due, and it is asked for again at once.
+        due_ns = int(self._sync.next_due_s() * clock.NANOSECONDS) + 1
         if self._deadline is None or self._deadline.callback is None or due_ns < self._deadline.at_ns:
             if self._deadline:
                 self._deadline.cancel()
@@ -169,8 +212,8 @@ class Replication:
             batch = events.drain()
             is_quiet = is_quiet and not batch.messages and not batch.lost
             if batch.lost:
-                self._ordered(self._sync.events_lost(_now_s()))
-            self._sync.put(self._intake.take(batch.messages), _now_s())
+                self._ordered(self._sync.events_lost(self._now_s()))
+            self._sync.put(self._intake.take(batch.messages), self._now_s())
             if not batch.may_be_more:
                 break
         self._due()
@@ -188,10 +231,10 @@ class Replication:
             self._loop.forget(self._dump.fileno())
             self._loop.after(0.01, self._dump_again)
             return
-        self._sync.put_dumped(self._intake.take_dumped(self._dump.drain()), _now_s())
+        self._sync.put_dumped(self._intake.take_dumped(self._dump.drain()), self._now_s())
         if self._dump.done:
             self._close_dump()
-            self._ordered(self._sync.dump_done(_now_s()))
+            self._ordered(self._sync.dump_done(self._now_s()))
         self._due()
 
     def _dump_again(self) -> None:
@@ -231,7 +274,7 @@ class Replication:
             return None
         self._is_dump_wanted = False
         if self._spare is None:
-            return Dump()
+            return self._ends.dump()
         dump, self._spare = self._spare, None
         dump.again()
         return dump
@@ -250,6 +293,9 @@ class Replication:
         except OSError as error:
             # The link is down, or full: what counts is sent again.
             self.unsent += error.errno != errno.ECONNREFUSED
+
+    def _now_s(self) -> float:
+        return self._loop.now_ns() / clock.NANOSECONDS
 
 
 def _open(config: Sync) -> socket.socket:
@@ -292,7 +338,3 @@ def save_epoch(path: str, epoch: int) -> None:
             os.write(fd, f"{epoch}\n".encode())
         finally:
             os.close(fd)
-
-
-def _now_s() -> float:
-    return clock.monotonic_ns() / clock.NANOSECONDS

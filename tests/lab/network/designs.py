@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
+from gimli.lab.catalogue import network
 from gimli.lab.network.simulator.run import simulate
 from gimli.lab.network.simulator.world import World
 from gimli.lab.network.topology import Firewall, Pf, Request
 
+PFSYNC_MULTICAST = network("pfsync-multicast")
 GROUP_MAC = "01:00:5e:00:02:64"
 SERVICE = "192.0.2.100"
 OUTSIDE = "203.0.113.1"

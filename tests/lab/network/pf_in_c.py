@@ -1,8 +1,10 @@
 """pf_tcp_track_full() once more, as C computes it: 32 bits, SEQ_GEQ on the signed difference.
 
-Written beside OpenBSD's sys/net/pf.c, line by line and without thinking, so that the one in ``src`` may be written to be
-read. Peers are dictionaries of the C names.
+Written beside OpenBSD's sys/net/pf.c, line by line and without thinking, so that the one in ``src`` may be
+written to be read. Peers are dictionaries of the C names.
 """
+
+# ruff: noqa: PLR1730, SIM114 - as in C
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ class Link:
 
     @property
     def times(self):
+        """When a packet was sent."""
         return [when_s for when_s, _ in self.sent]
 
 

@@ -12,16 +12,16 @@ from dataclasses import replace
 
 import pytest
 
+from gimli.lab import catalogue
 from gimli.lab.namespaces import NetworkRefused
 from gimli.lab.network import measure
 from gimli.lab.network.real import changes, ground, play
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.network.simulator.record import Merged, Told
 from gimli.lab.network.topology import Block, Fault, Firewall, Kind
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-QUICK = changes.quick(PFSYNC_MULTICAST)
+QUICK = changes.quick(catalogue.find("pfsync-multicast").topology)
 SHORT = replace(
     QUICK, lasts_s=6.0, traffic=replace(QUICK.traffic, connections=40, over_s=1.0, thinks_s=(0.5, 2.5))
 )
@@ -83,12 +83,14 @@ def test_the_cable_is_pulled_in_the_middle_of_a_run():
     assert merged_s
     assert max(merged_s) < cut_s + 0.5
     assert run.count("copies") > 1000
+    assert run.counts["sync_lost"]["fw1"]
 
 
 @pytest.mark.parametrize(
     ("topology", "named"),
     [
         (replace(SHORT, faults=(Fault(3.0, Kind.POWER, "fw1"),)), "the fault power of fw1"),
+        (replace(SHORT, faults=(Fault(3.0, Kind.CUT, "fw1.dmz"),)), "the fault cut of fw1.dmz"),
         (with_pf(block=Block.RETURN), "fw1: pf's block return"),
         (with_pf(redirect=("203.0.113.100", "192.0.2.100")), "fw1: pf's redirect"),
     ],
@@ -119,7 +121,8 @@ def test_who_is_not_root_is_told_so():
     program = (
         "import os\n"
         "from gimli.lab.network.real import changes, ground\n"
-        "from gimli.lab.network.scenarios import PFSYNC_MULTICAST as topology\n"
+        "from gimli.lab.catalogue import network\n"
+        "topology = network('pfsync-multicast')\n"
         "os.setuid(65534)\n"
         "try: ground.Ground(changes.quick(topology))\n"
         "except ground.NetworkRefused as error: print(error, error.fix)\n"
@@ -133,7 +136,8 @@ def test_nothing_is_left_when_it_is_killed_in_the_middle():
     """Programs, filters and namespaces all end with their maker, whoever kills it."""
     program = (
         "from gimli.lab.network.real import changes, play\n"
-        "from gimli.lab.network.scenarios import PFSYNC_MULTICAST as topology\n"
+        "from gimli.lab.catalogue import network\n"
+        "topology = network('pfsync-multicast')\n"
         "play.play(changes.quick(topology), 1, lambda words: print(words, flush=True))\n"
     )
     maker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

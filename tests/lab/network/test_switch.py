@@ -33,6 +33,7 @@ class Port:
         self.frames = []
 
     def send(self, frame, after_s=0.0):
+        """A frame leaves the switch here."""
         self.frames.append(frame)
 
 

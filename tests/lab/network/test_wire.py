@@ -6,11 +6,13 @@ import struct
 
 import pytest
 
+from gimli.lab import catalogue
 from gimli.lab.network.real import wire
-from gimli.lab.network.scenarios import PFSYNC_MULTICAST
 from gimli.lab.network.simulator.frames import ACK, SYN
 from gimli.lab.network.simulator.pf import Peer, PfState
 from gimli.lab.network.simulator.pfsync import INSERT, Sync, Update
+
+TRAFFIC = catalogue.find("pfsync-multicast").topology.traffic
 
 
 def packet(sport, dport, seq, ack, flags, options=b"", length=0):
@@ -26,7 +28,7 @@ def packet(sport, dport, seq, ack, flags, options=b"", length=0):
 
 @pytest.fixture(name="flows")
 def _flows():
-    return wire.Flows(PFSYNC_MULTICAST.traffic)
+    return wire.Flows(TRAFFIC)
 
 
 def test_a_segment_has_what_its_headers_say(flows):
@@ -74,7 +76,7 @@ def test_what_is_no_tcp_is_nobodys_segment(flows):
 
 
 def test_an_update_crosses_the_cable_as_it_is(flows):
-    there = wire.Flows(PFSYNC_MULTICAST.traffic)
+    there = wire.Flows(TRAFFIC)
     out = flows.of("198.51.100.7", 30_003, "192.0.2.100", 80)
     peers = Peer((1 << 32) + 7, 2, 3, 4, 5), Peer(9, 8, 7, -1, 4)
     state = PfState(1 << 33, out.reverse, out.reverse, "dmz", "fw1", *peers, is_out=True)

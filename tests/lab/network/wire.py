@@ -25,6 +25,7 @@ class Program:
     told: list[str] = field(default_factory=list)
 
     def connected(self, end):
+        """The handshake is done."""
         self.connected_s = end._engine.now_s
         if self.write_at_once:
             end.write(self.write_at_once)
@@ -32,24 +33,28 @@ class Program:
             end.close()
 
     def got(self, end, length):
+        """Data came."""
         assert length > 0
         self.got_bytes += length
         if self.got_bytes == self.closes_after:
             end.close()
 
     def moved(self, end, since_s):
+        """It moves again."""
         self.told.append(f"moved after {end._engine.now_s - since_s:.1f} s")
 
     def peer_closed(self, end):
+        """There will be no more data."""
         self.told.append("peer closed")
         end.close()
 
     def ended(self, end, why):
+        """It is over."""
         self.told.append(why)
 
 
 class Wire:
-    """``drops(side, number, segment)`` says whether what a side sends gets lost; ``delays`` by how much it is late."""
+    """``drops(side, number, segment)`` says whether what a side sends is lost; ``delays``, how late it is."""
 
     def __init__(self, left=None, right=None, *, tcp=None, right_tcp=None, drops=None, delays=None):
         self.engine = Engine()
@@ -84,11 +89,13 @@ class Wire:
             end.receive(segment)
 
     def run(self, seconds=3600.0):
+        """Connect, and let that much time pass."""
         self.left.connect()
         self.engine.run(seconds)
         return self
 
     def times(self, side, *, flags=None, length=None):
+        """When a side sent what is like that."""
         return [
             when_s
             for when_s, segment, _ in self.sent[side]

@@ -10,12 +10,12 @@ recorded.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from gimli.lab.network.measure import Freeze, freeze_of
 from gimli.lab.network.simulator.pf import MAX_ACK_WINDOW
-from gimli.lab.network.simulator.record import Dropped, Merged, Told, Tracked, Updated
+from gimli.lab.network.simulator.record import Dropped, Freeze, Merged, Told, Tracked, Updated
+from gimli.lab.network.topology import Balancer, Client
 from gimli.lab.scenario import Moment
 
 if TYPE_CHECKING:
@@ -24,15 +24,57 @@ if TYPE_CHECKING:
     from gimli.lab.network.simulator.record import Entry, Fate, PeerView, Run
 
 _ENDS = {False: ("client", "balancer"), True: ("balancer", "server")}
-_ORDER = (Freeze.F2, Freeze.F4, Freeze.F1)
+_ENDING = frozenset({"gives-up", "fails", "refused"})
+_ENDINGS = 4
+_ORDER = (
+    (Freeze.F2, False),
+    (Freeze.F4, False),
+    (Freeze.F2, True),
+    (Freeze.F4, True),
+    (Freeze.F1, False),
+    (Freeze.F1, True),
+)
+"""Which way of freezing is told rather, of a client's connection or of one behind a balancer."""
 
 
-def choose(run: Run) -> Fate | None:
-    """The connection whose story says most; None when none is frozen by a window that moved back."""
-    lasting = [(kind, fate) for fate in run.fates if (kind := freeze_of(fate)) and fate.ended != "closed"]
-    lasting = lasting or [(kind, fate) for fate in run.fates if (kind := freeze_of(fate))]
-    ranked = sorted(lasting, key=lambda found: (found[1].is_backend, _ORDER.index(found[0]), found[1].number))
-    return ranked[0][1] if ranked else None
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A connection to be told of.
+
+    Args:
+        number: its number.
+        flow: from who opened it.
+        serves: the client's connection that it carried, where it is one between a balancer and a server.
+    """
+
+    number: int
+    flow: str
+    serves: int
+
+    @property
+    def traced(self) -> frozenset[int]:
+        """What a run must trace for it."""
+        return frozenset({self.number, self.serves} - {0})
+
+    def __str__(self) -> str:
+        carried = f", which carries connection {self.serves}" if self.serves else ""
+        return f"connection {self.number}, {self.flow}{carried}"
+
+
+def choose(run: Run) -> tuple[tuple[int, ...], Subject] | None:
+    """The connection whose story says most, with its rank; None when no window that moved back froze one.
+
+    One that somebody has given up before one that got over it.
+    """
+    ranked = [
+        (
+            (_ORDER.index((fate.freeze, fate.is_backend)), int(fate.ended != "aborted"), fate.number),
+            Subject(fate.number, fate.flow, fate.serves),
+        )
+        for fate in run.fates
+        if fate.freeze is not None
+    ]
+    return min(ranked, key=lambda found: found[0], default=None)
 
 
 def tell(run: Run, number: int) -> tuple[Moment, ...]:
@@ -79,21 +121,14 @@ def _field(drop: Dropped) -> str:
 
 
 def _before(log: list[Entry], drop: Dropped, fate: Fate) -> list[Moment]:
+    """From the copy to the merge that took the field back furthest, and how often that happened."""
     field = _field(drop)
-    merged = _last(
-        entry
-        for entry in log
-        if isinstance(entry, Merged)
-        and entry.where == drop.where
-        and entry.state == drop.state
-        and entry.t_s <= drop.t_s
-        and any(name == field for name, _ in entry.back)
-    )
-    if not isinstance(merged, Merged):
+    top, merges = _merges_back(log, drop, field)
+    if not merges:
         return []
+    merged = max(merges, key=lambda entry: dict(entry.back)[field])
     ends = _ENDS[fate.is_backend]
-    back = dict(merged.back)[field]
-    moments = [_told_merge(merged, field, back, ends)]
+    moments = [_told_merge(merged, field, ends)]
     update = _last(
         entry
         for entry in log
@@ -112,7 +147,44 @@ def _before(log: list[Entry], drop: Dropped, fate: Fate) -> list[Moment]:
         )
         if isinstance(copy, Tracked):
             moments.insert(0, _told_copy(copy, ends))
+    if len(merges) > 1:
+        peer, _, what = field.partition(".")
+        below = top - _value(drop, field)
+        text = f"{len(merges)} such merges: {_name(peer, ends)} {what} is {below} bytes BACK in all"
+        moments.append(Moment(merges[-1].t_s * 1000, drop.where, text, "merges", {"back": below}))
     return moments
+
+
+def _merges_back(log: list[Entry], drop: Dropped, field: str) -> tuple[int, list[Merged]]:
+    """Where the field stood highest before the drop, and the merges that have taken it back since."""
+    here = [
+        entry
+        for entry in log
+        if isinstance(entry, Merged | Tracked)
+        and entry.where == drop.where
+        and entry.state == drop.state
+        and entry.t_s <= drop.t_s
+    ]
+    heights = [_value(entry, field) for entry in here]
+    if not heights:
+        return 0, []
+    top = len(heights) - 1 - heights[::-1].index(max(heights))
+    return heights[top], [
+        entry
+        for entry in here[top + 1 :]
+        if isinstance(entry, Merged) and any(name == field for name, _ in entry.back)
+    ]
+
+
+def _value(entry: Merged | Tracked | Dropped, field: str) -> int:
+    peer, _, what = field.partition(".")
+    value = getattr(entry.src if peer == "src" else entry.dst, what)
+    assert isinstance(value, int)
+    return value
+
+
+def _name(peer: str, ends: tuple[str, str]) -> str:
+    return ends[0] if peer == "src" else ends[1]
 
 
 def _told_copy(copy: Tracked, ends: tuple[str, str]) -> Moment:
@@ -130,9 +202,10 @@ def _told_update(update: Updated, to: str) -> Moment:
     return Moment(update.t_s * 1000, update.where, text, "update", fields)
 
 
-def _told_merge(merged: Merged, field: str, back: int, ends: tuple[str, str]) -> Moment:
+def _told_merge(merged: Merged, field: str, ends: tuple[str, str]) -> Moment:
     peer, _, what = field.partition(".")
-    name = ends[0] if peer == "src" else ends[1]
+    name = _name(peer, ends)
+    back = dict(merged.back)[field]
     if f"{peer} stale" in merged.taken:
         text = f"{name} peer judged stale, copied all the same: {what} {back} bytes BACK"
     else:
@@ -163,17 +236,22 @@ def _after(log: list[Entry], drop: Dropped) -> list[Moment]:
 
 
 def _endings(run: Run, fate: Fate) -> list[Moment]:
-    """Who gave up: on the connection itself, or on the one that it served."""
+    """Who gave up, on the connection itself or on the one that it carried, and who sent RST."""
     wanted = {fate.number, fate.serves} - {0}
-    told = [entry for entry in run.log if isinstance(entry, Told) and entry.connection in wanted]
-    moments = []
-    for what in ("gives-up", "refused"):
-        found = next((entry for entry in told if entry.what == what), None)
-        if found is not None:
-            moments.append(Moment(found.t_s * 1000, found.where, found.words, what))
-    if fate.ended == "aborted":
-        text = f"RST to the {'balancer' if fate.is_backend else 'client'}"
-        moments.append(Moment(fate.ended_s * 1000, fate.ended_by, text, "reset"))
+    told = [
+        entry
+        for entry in run.log
+        if isinstance(entry, Told) and entry.connection in wanted and entry.what in _ENDING
+    ]
+    moments = [Moment(entry.t_s * 1000, entry.where, entry.words, entry.what) for entry in told[:_ENDINGS]]
+    hosts = {host.name: host for host in run.topology.hosts}
+    for one in run.fates:
+        if one.number in wanted and one.ended == "aborted":
+            is_opener = isinstance(hosts[one.ended_by], Client) or (
+                one.is_backend and isinstance(hosts[one.ended_by], Balancer)
+            )
+            text = f"RST to the {_ENDS[one.is_backend][int(is_opener)]}"
+            moments.append(Moment(one.ended_s * 1000, one.ended_by, text, "reset"))
     return moments
 
 

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from gimli.lab.network.simulator.applications import FREEZE_S
+from gimli.lab.network.simulator.record import Freeze
 from gimli.lab.network.topology import Balancer, Expect, Server
 from gimli.lab.scenario import Verdict
 
 if TYPE_CHECKING:
     from gimli.lab.network.simulator.record import Fate, Run
     from gimli.lab.network.topology import Expectation
-
-LASTING_S = 1.0
-"""Drops that go on for longer: the connection is not healed by its next packet."""
-
-
-class Freeze(Enum):
-    """How a connection is frozen by a window that has moved back; as docs/lab names them."""
-
-    F1 = "F1"
-    """A sender's seqhi fell back: it had used its window, and nobody acknowledges anything any more."""
-    F2 = "F2"
-    """The answering side's seqlo fell back, and it has nothing to say: the next request is dropped."""
-    F4 = "F4"
-    """In the middle of an answer: both directions are blocked."""
-
-
-def freeze_of(fate: Fate) -> Freeze | None:
-    """How it is frozen; None when nothing was dropped for long."""
-    if not fate.dropped or fate.dropped_s[1] - fate.dropped_s[0] < LASTING_S:
-        return None
-    is_ack_dropped = ("3", True) in fate.dropped
-    is_answer_dropped = ("1", False) in fate.dropped
-    if is_ack_dropped:
-        return Freeze.F4 if is_answer_dropped else Freeze.F2
-    return Freeze.F1
 
 
 def frozen(run: Run, limit_s: float = FREEZE_S) -> list[Fate]:
@@ -53,16 +28,21 @@ def application_resets(run: Run) -> int:
 def metrics(run: Run) -> dict[str, Any]:
     """A run as figures."""
     stood_still = frozen(run)
-    kinds = [kind for fate in run.fates if (kind := freeze_of(fate))]
+    kinds = [fate.freeze for fate in run.fates]
     return {
         "connections": run.topology.traffic.connections,
         "answered": run.answered,
         "frozen": len(stood_still),
-        "lost": sum(fate.is_lost for fate in run.fates),
+        "lost": sum(fate.is_lost for fate in run.fates if not fate.is_backend),
+        "open_at_fault": run.open_at_fault,
+        "lost_at_fault": sum(
+            fate.is_lost and fate.was_open_at_fault for fate in run.fates if not fate.is_backend
+        ),
+        "frozen_after_fault": _frozen_after_fault(run, stood_still),
         "longest_freeze_s": round(max((fate.froze_s for fate in run.fates), default=0.0), 3),
         "application_resets": application_resets(run),
         "bad_state_drops": run.count("bad_state"),
-        "lasting": {kind.value: kinds.count(kind) for kind in Freeze},
+        "frozen_by": {kind.value: kinds.count(kind) for kind in Freeze},
         "copies_on_backup": run.count("copies"),
         "backward_moves": run.count("backwards"),
         "backward_bytes_most": run.back_most,
@@ -75,6 +55,14 @@ def metrics(run: Run) -> dict[str, Any]:
         "two_masters_s": round(run.double_s, 3),
         "events": run.events,
     }
+
+
+def _frozen_after_fault(run: Run, stood_still: list[Fate]) -> int:
+    """Of them, those that stood still only when the first fault was over a second old."""
+    if not run.topology.faults:
+        return 0
+    after_s = run.topology.faults[0].at_s + FREEZE_S
+    return sum(fate.frozen_at_s > after_s for fate in stood_still)
 
 
 def verdicts(run: Run) -> tuple[Verdict, ...]:

@@ -127,7 +127,7 @@ PF = Table(
         "block": Key(kind.word(Block, "return"), "what a packet gets that no rule passes"),
         "redirect": Key(kind.REDIRECT, "an address outside, and the one inside that it stands for (rdr)"),
         "cpu": Key(kind.SPAN, "what one packet costs", becomes="cpu_s"),
-        "tick": Key(kind.SPAN, "the clock's tick: timers run out on it", becomes="tick_s"),
+        "tick": Key(kind.DURATION, "the clock's tick: timers run out on it", becomes="tick_s"),
     },
 )
 FIREWALL = Table(
@@ -161,7 +161,7 @@ TCP = Table(
         "window": Key(kind.SIZE, "what it is ready to receive"),
         "wscale": Key(kind.whole(0, 14, 3), "the scale of the window in its headers"),
         "sack": Key(kind.SWITCH, "selective acknowledgements"),
-        "rto_min": Key(kind.SPAN, "the shortest time-out of a retransmission", becomes="rto_min_s"),
+        "rto_min": Key(kind.DURATION, "the shortest time-out of a retransmission", becomes="rto_min_s"),
     },
 )
 STACKS = Table(
@@ -176,14 +176,14 @@ TRAFFIC = Table(
     {
         "target": Key(kind.ADDRESS, "the address that they connect to", is_required=True),
         "connections": Key(kind.whole(1, 100_000, 60), "how many, in all", is_required=True),
-        "over": Key(kind.SPAN, "they begin within this time, evenly", is_required=True, becomes="over_s"),
+        "over": Key(kind.DURATION, "they begin within this time, evenly", is_required=True, becomes="over_s"),
         "begins": Key(
             kind.SPAN, "the first; a pair needs three seconds for its election", becomes="begins_s"
         ),
         "requests": Key(kind.COUNTS, "least and most per connection", is_required=True),
         "thinks": Key(kind.SPANS, "least and most pause between two", is_required=True, becomes="thinks_s"),
-        "gives_up": Key(kind.SPAN, "time-out of the applications behind the pair", becomes="gives_up_s"),
-        "patience": Key(kind.SPAN, "time-out of a client for one answer", becomes="patience_s"),
+        "gives_up": Key(kind.DURATION, "time-out of the applications behind the pair", becomes="gives_up_s"),
+        "patience": Key(kind.DURATION, "time-out of a client for one answer", becomes="patience_s"),
         "port": Key(kind.whole(1, 19_999, 80), "of the service"),
         "backend_port": Key(kind.whole(1, 19_999, 8080), "of the servers"),
     },
@@ -192,7 +192,7 @@ REQUEST = Table(
     "one kind of request",
     {
         "name": _NAME,
-        "weight": Key(kind.figure(0, 1_000_000, "10"), "how often, against the others", is_required=True),
+        "weight": Key(kind.figure(0.001, 1_000_000, "10"), "how often, against the others", is_required=True),
         "sends": Key(kind.SIZES, "least and most of the request", is_required=True),
         "gets": Key(kind.SIZES, "least and most of the answer", is_required=True),
         "works": Key(kind.SPANS, "least and most time that a server works for it", becomes="works_s"),
@@ -204,14 +204,14 @@ FAULT = Table(
         "at": Key(kind.SPAN, "when it begins", is_required=True, becomes="at_s"),
         "kind": Key(kind.word(Kind, "cut"), "what happens", is_required=True),
         "of": Key(kind.TEXT, "to which host, or host.interface", is_required=True, becomes="what"),
-        "lasts": Key(kind.SPAN, "for how long; without it, to the end", becomes="lasts_s"),
+        "lasts": Key(kind.DURATION, "for how long; without it, to the end", becomes="lasts_s"),
     },
 )
 SCENARIO = Table(
     "A scenario of gimli lab",
     {
         "about": Key(kind.TEXT, "what it shows, in a line", is_required=True),
-        "lasts": Key(kind.SPAN, "how long it is played", is_required=True, becomes="lasts_s"),
+        "lasts": Key(kind.DURATION, "how long it is played", is_required=True, becomes="lasts_s"),
         "expects": Key(kind.EXPECTATIONS, "what should come true, in sentences"),
         "switch": Key(Each(SWITCH), SWITCH.about),
         "link": Key(Each(LINK), LINK.about),

@@ -22,7 +22,8 @@ _SPAN = r"(\d+(?:\.\d+)?)(us|ms|s|m)"
 _SPAN_SCALES = {"us": "e-6", "ms": "e-3", "s": "", "m": ""}
 _RATE = r"(\d+(?:\.\d+)?)(kb|Mb|Gb)/s"
 _RATE_SCALES = {"kb": "e-3", "Mb": "", "Gb": "e3"}
-_SIZE = r"\d+ ?(B|kB|MB|GB)"
+_NOT_ZERO = r"(?!0+(\.0+)?[A-Za-z])"
+_SIZE = r"0*[1-9]\d* ?(B|kB|MB|GB)"
 _NAME = r"[A-Za-z0-9_-]{1,32}"
 _MAC = r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}"
 _ADDRESS = r"\d{1,3}(\.\d{1,3}){3}"
@@ -63,10 +64,7 @@ def _seconds(text: str) -> float:
 
 def _mbit(text: str) -> float:
     figure, unit = _parts(_RATE, text)
-    rate_mbit = float(figure + _RATE_SCALES[unit])
-    if not rate_mbit:
-        raise UsageError(f'"{text}" lets nothing through', fix='cut the cable by a [[fault]]: kind = "cut"')
-    return rate_mbit
+    return float(figure + _RATE_SCALES[unit])
 
 
 def _parts(pattern: str, text: str) -> tuple[str, str]:
@@ -210,8 +208,11 @@ TEXT = Value(_text, {"type": "string"}, '"what it shows"')
 NAME = _matching(_NAME, "a name: letters, digits, - and _", '"fw1"')
 NAMES = Value(_names, {"type": "array", "items": {"type": "string"}}, '["lb1", "lb2"]')
 SPAN = _matching(_SPAN, "a time, a number with one of the units us, ms, s, m", '"30s"', _seconds)
-RATE = _matching(_RATE, "a rate", '"100Mb/s"', _mbit)
-SIZE = _matching(_SIZE, "a size", '"30kB"', _size)
+DURATION = _matching(
+    _NOT_ZERO + _SPAN, "a time of more than 0, a number with one of the units us, ms, s, m", '"30s"', _seconds
+)
+RATE = _matching(_NOT_ZERO + _RATE, "a rate of more than 0", '"100Mb/s"', _mbit)
+SIZE = _matching(_SIZE, "a size of more than 0", '"30kB"', _size)
 ADDRESS = _matching(_ADDRESS, "an IPv4 address", '"192.0.2.1"', _address)
 WITH_PREFIX = _matching(_ADDRESS + r"/\d{1,2}", "an address with its prefix", '"192.0.2.2/24"', _with_prefix)
 PREFIX = _matching(_PREFIX, "the first three numbers of addresses", '"198.51.100."')

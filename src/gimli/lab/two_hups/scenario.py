@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gimli.errors import UsageError
 from gimli.lab.scenario import REAL, SIMULATED, Cause, Cure, Result
@@ -97,6 +97,7 @@ class TwoHups:
     """Two HUPs and a full disk."""
 
     name = "two-hups"
+    runs = 200
     about = "logrotate sends HUP twice within ms: a monitor that copies itself is doubled, and fills /var"
 
     def simulate(self, seed: int) -> Result:
@@ -196,7 +197,13 @@ def _switched(
         if change.cause
     )
     cures = tuple(
-        Cure(change.text, not metrics["doubled"] and not metrics["endless"], change.price, metrics)
+        Cure(
+            change.text,
+            not metrics["doubled"] and not metrics["endless"],
+            change.price,
+            metrics,
+            cells=(str(metrics["doubled"]), str(metrics["endless"]), _gap(metrics)),
+        )
         for change, metrics in tallies
     )
     headline = (
@@ -209,7 +216,14 @@ def _switched(
         metrics={**once.metrics, "as_it_was": as_it_was},
         causes=causes,
         cures=cures,
+        cure_heads=("doubled", "endless", "gap of HUPs"),
+        effect="the endless log",
     )
+
+
+def _gap(metrics: Mapping[str, Any]) -> str:
+    gap = metrics["gap_ms"]
+    return f"{gap['min']:.0f} to {gap['max']:.0f} ms" if gap else "one HUP"
 
 
 def _left(metrics: Mapping[str, int]) -> str:

@@ -27,8 +27,8 @@ SURE = (
 def one(name: str, seed: int, run: Run) -> Result:
     """What one run gives, and the story of one of its connections."""
     figures = measure.metrics(run)
-    told = evidence.choose(run)
-    story: tuple[Moment, ...] = evidence.tell(run, told.number) if told is not None else ()
+    found = evidence.choose(run)
+    story: tuple[Moment, ...] = evidence.tell(run, found[1].number) if found is not None else ()
     sentences = [
         (
             f"{figures['answered']} requests were answered. The backup saw {figures['copies_on_backup']} "
@@ -37,8 +37,8 @@ def one(name: str, seed: int, run: Run) -> Result:
             "were dropped as BAD state."
         ),
     ]
-    if told is not None:
-        sentences.append(f"The story is that of connection {told.number}, {told.flow}.")
+    if found is not None:
+        sentences.append(f"The story is that of {found[1]}.")
     return Result(
         scenario=name,
         seed=seed,
@@ -84,9 +84,13 @@ def switched(once: Result, base: Sequence[Run], tried: Sequence[tuple[Change, Se
             if change.cause
         ),
         cures=(
-            Cure("as it was", cures=not as_it_was["failed"], price="", metrics=as_it_was),
-            *(Cure(change.text, not figures["failed"], change.price, figures) for change, figures in cures),
+            Cure("as it was", not as_it_was["failed"], "", as_it_was, cells=_cells(as_it_was)),
+            *(
+                Cure(change.text, not figures["failed"], change.price, figures, cells=_cells(figures))
+                for change, figures in cures
+            ),
         ),
+        cure_heads=("failed", "BAD state", "lasting", "RSTs"),
     )
 
 
@@ -96,14 +100,24 @@ def tally(runs: Sequence[Run]) -> Mapping[str, Any]:
     return {
         "runs": len(runs),
         "failed": sum(is_failed(each) for each in figures),
-        "lasting": _spread([sum(each["lasting"].values()) for each in figures]),
+        "lasting": _spread([sum(each["frozen_by"].values()) for each in figures]),
         **{name: _spread([each[name] for each in figures]) for name in COMPARED},
     }
 
 
 def is_failed(figures: Mapping[str, Any]) -> bool:
     """Whether a connection was blocked for good, or given up: what the next packet heals, nobody notices."""
-    return bool(sum(figures["lasting"].values()) or figures["application_resets"])
+    return bool(sum(figures["frozen_by"].values()) or figures["application_resets"])
+
+
+def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """How many runs failed, and least to most of what was counted."""
+    failed = f"{figures['failed']} of {figures['runs']}"
+    return failed, *(_range(figures[name]) for name in ("bad_state_drops", "lasting", "application_resets"))
+
+
+def _range(figure: Mapping[str, float]) -> str:
+    return f"{figure['min']:g} to {figure['max']:g}" if figure["max"] else "0"
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float]:

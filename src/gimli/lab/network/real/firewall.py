@@ -73,7 +73,7 @@ class Firewall:
         self._verdicts: list[tuple[int, bool]] = []
         self._events = 0
         self._sync_lost = 0
-        self._is_master = part.topology.firewalls[0].name == config.name
+        self._is_master = station.master_of(part.topology) is config
         self._is_forwarding_groups = config.pf.is_forwarding_groups
         self._sides = [(ip_interface(each.address).network, each.name) for each in config.interfaces]
         self._side_by_address: dict[str, str] = {}
@@ -245,6 +245,8 @@ def _sync_socket(topology: model.Topology, config: model.Firewall) -> socket.soc
     ours = _sync_address(config)
     theirs = next(_sync_address(other) for other in topology.firewalls if other is not config)
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    # With the cable out, the other one's address would be looked for on the internet.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, config.sync.encode())
     made.bind((ours, SYNC_PORT))
     made.connect((theirs, SYNC_PORT))
     made.setblocking(False)

@@ -2,8 +2,8 @@
 
     a host      a namespace; a switch: a bridge in one of its own
     a balancer  holds the shared address, takes frames to the group MAC, and drops the others' share
-    a firewall  routes; its packets wait in NFQUEUE; frames to group MACs are marked; the first one has the
-                virtual addresses
+    a firewall  routes; its packets wait in NFQUEUE; frames to group MACs are marked; the one that would win
+                an election has the virtual addresses, always
 
 What the kernel lacks is named before anything is played.
 """
@@ -20,6 +20,7 @@ from gimli.errors import GimliError
 from gimli.lab.namespaces import Network, NetworkRefused
 from gimli.lab.network import topology as model
 from gimli.lab.network.real import firewall
+from gimli.lab.network.real.station import master_of
 from gimli.lab.network.simulator.balancer import FIRST_PORT, PORTS
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class Ground:
         network = interface.network
         switch = self._switches.get(network)
         if switch is not None:
-            port = self._ports[name, network] = f"{name}.{interface.name}"[:15]
+            port = self._ports[name, network] = f"port{len(self._ports)}"
             yield _cable(interface.name, port, switch.pid)
         elif network not in self._cables:
             self._cables[network] = name
@@ -215,7 +216,7 @@ class Ground:
         yield via
 
     def _virtual_addresses(self, config: model.Firewall) -> Iterator[str]:
-        if config is self._topology.firewalls[0]:
+        if config is master_of(self._topology):
             lengths = {each.name: ip_interface(each.address).network.prefixlen for each in config.interfaces}
             for carp in config.carp:
                 yield f"addr add {carp.address}/{lengths[carp.interface]} dev {carp.interface}"
@@ -242,7 +243,7 @@ class Ground:
             case model.Client():
                 return ""
             case model.Firewall():
-                is_backup = config is not self._topology.firewalls[0]
+                is_backup = config is not master_of(self._topology)
                 return firewall_rules(config, is_guarding=config.guard and is_backup)
             case model.Balancer():
                 return _RESET_RULES + _balancer_rules(config, self._topology.traffic)
@@ -297,6 +298,8 @@ def refuse_unplayable(topology: model.Topology) -> None:
     Raises:
         CannotPlay: with the part's name.
     """
+    if len(topology.firewalls) != 2:
+        raise _only_simulated(f"a network with {len(topology.firewalls)} firewalls")
     for config in topology.firewalls:
         if config.pf.redirect is not None:
             raise _only_simulated(f"{config.name}: pf's redirect")
@@ -308,7 +311,10 @@ def refuse_unplayable(topology: model.Topology) -> None:
             if link.loss or link.duplicate or link.reorder:
                 raise _only_simulated(f"{host.name}.{each.name}: loss, duplication or reordering of a link")
     for fault in topology.faults:
-        if fault.kind is not model.Kind.CUT:
+        name, _, interface = fault.what.partition(".")
+        failing = [each for each in topology.firewalls if each.name == name and each.sync != interface]
+        if fault.kind is not model.Kind.CUT or failing:
+            # Whoever has the virtual addresses here keeps them.
             raise _only_simulated(f"the fault {fault.kind.value} of {fault.what}")
 
 

@@ -111,7 +111,9 @@ def play(topology: model.Topology, seed: int, tell: Callable[[str], None], pcap:
     with Ground(topology) as ground, taps(topology, ground, pcap):
         programs: list[Program] = []
         try:
-            for name, host in ground.hosts.items():
+            # The firewalls first, also in the end: without them nobody hears another program end.
+            for name in _firewalls_first(topology):
+                host = ground.hosts[name]
                 programs.append(Program(host, station.Part(topology, name, seed)))
             for program in programs:
                 program.wait_until_ready()
@@ -126,6 +128,11 @@ def play(topology: model.Topology, seed: int, tell: Callable[[str], None], pcap:
             for program in programs:
                 program.kill()
     return record(topology, findings, counted, told)
+
+
+def _firewalls_first(topology: model.Topology) -> list[str]:
+    firewalls = [config.name for config in topology.firewalls]
+    return firewalls + [config.name for config in topology.hosts if config.name not in firewalls]
 
 
 def _live(topology: model.Topology, ground: Ground, began_s: float) -> Iterable[Told]:
@@ -166,11 +173,12 @@ def record(
         log=tuple(sorted(log, key=lambda entry: entry.t_s)),
         fates=tuple(fate for fate in fates if not fate.is_plain),
         fine=sum(fate.is_plain and not fate.is_backend for fate in fates),
+        open_at_fault=sum(fate.was_open_at_fault and not fate.is_backend for fate in fates),
         answered=sum(found.answered for found in findings.values()),
         counts=counts,
         back_most=max(found.back_most for found in findings.values()),
         double_s=0.0,
-        masters={topology.firewalls[0].name: 0.0},
+        masters={station.master_of(topology).name: 0.0},
         events=sum(found.events for found in findings.values()),
     )
 
@@ -190,11 +198,7 @@ def _joined(parts: list[Fate]) -> Fate:
     fate = replace(parts[0])
     for part in parts[1:]:
         fate.back += part.back
-        for key, count in (part.dropped or {}).items():
-            fate.dropped = fate.dropped or {}
-            fate.dropped[key] = fate.dropped.get(key, 0) + count
-        if part.dropped:
-            first_s = fate.dropped_s[0] or part.dropped_s[0]
-            last_s = max(fate.dropped_s[1], part.dropped_s[1])
-            fate.dropped_s = (min(first_s, part.dropped_s[0]), last_s)
+        fate.dropped += part.dropped
+        fate.dropped_first = max(fate.dropped_first, part.dropped_first, key=lambda one: one[1])
+        fate.freeze = fate.freeze or part.freeze
     return fate

@@ -134,8 +134,11 @@ class Clients(Program):
         """Let all of them come, one after another."""
         traffic = self.traffic
         chance = random.Random(f"{self.part.seed}/traffic")  # noqa: S311 - repeatable, not secret
+        clients = [host.name for host in self.part.topology.hosts if isinstance(host, model.Client)]
         for number in range(traffic.connections):
             comes_s = traffic.begins_s + traffic.over_s * (number + chance.random()) / traffic.connections
+            if clients[number % len(clients)] != self.part.host:
+                continue
             await asyncio.sleep(max(comes_s + self.began_s - asyncio.get_running_loop().time(), 0.0))
             self.spawn(self._visit(number + 1))
 
@@ -147,7 +150,7 @@ class Clients(Program):
 
     async def _visit(self, number: int) -> None:
         traffic, tcp = self.traffic, self.part.topology.client_tcp
-        client = next(host for host in self.part.topology.hosts if isinstance(host, model.Client))
+        client = _config(self.part, model.Client)
         source = (f"{client.prefix}{1 + number % _CLIENTS}", wire.FIRST_PORT + number)
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)

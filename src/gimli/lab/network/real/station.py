@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gimli.lab.network.simulator.record import Entry, Fate
-    from gimli.lab.network.topology import Topology
+    from gimli.lab.network.topology import Firewall, Topology
 
 READY = b"ready\n"
 
@@ -52,6 +52,11 @@ class Findings:
     back_most: int = 0
     events: int = 0
     overrun: int = 0
+
+
+def master_of(topology: Topology) -> Firewall:
+    """Who is MASTER all the time: nobody elects here, so it is the one who would win."""
+    return min(topology.firewalls, key=lambda config: min(carp.advskew for carp in config.carp))
 
 
 def read_part() -> Part:

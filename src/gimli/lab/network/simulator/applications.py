@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from gimli.lab.network import topology
     from gimli.lab.network.simulator.balancer import Balancer
-    from gimli.lab.network.simulator.engine import Engine
     from gimli.lab.network.simulator.host import Host
     from gimli.lab.network.simulator.record import Fate
-    from gimli.lab.network.simulator.recorder import Recorder
     from gimli.lab.network.simulator.tcp import End
 
 FREEZE_S = 1.0
 """A connection that does not move for longer, though something is owed, is frozen."""
+STUCK_S = 10.0
+"""One that does not move for longer when a run is over, is not expected to move again."""
 _FIRST_BACKEND = 100_000
 """Connections between balancers and servers are numbered from here."""
 
@@ -64,9 +64,10 @@ class Book:
 class _Watched:
     """Gives up on connections that do not move."""
 
-    def __init__(self, engine: Engine, recorder: Recorder, gives_up_s: float) -> None:
-        self.engine = engine
-        self.recorder = recorder
+    def __init__(self, host: Host, gives_up_s: float) -> None:
+        self.name = host.name
+        self.engine = host.engine
+        self.recorder = host.recorder
         self._gives_up_s = gives_up_s
 
     def watch(self, end: End) -> None:
@@ -82,7 +83,18 @@ class _Watched:
             self.watch(end)
 
     def give_up(self, end: End) -> None:
+        """Nothing moved for too long."""
         raise NotImplementedError
+
+    def leave(self, end: End, *, is_busy: bool) -> None:
+        """Reset what is in the middle of something, close what is idle."""
+        what = "in the middle of a request: resets" if is_busy else "idle: closes"
+        words = f"nothing moved for {self._gives_up_s:g} s, {what} the connection"
+        self.recorder.tell(self.name, "gives-up", words, end.out.connection)
+        if is_busy:
+            end.abort()
+        else:
+            end.close()
 
     def moved(self, end: End, since_s: float) -> None:
         """Its visitor watches it."""
@@ -168,7 +180,9 @@ class Visitor:
     def settle(self) -> None:
         """The run is over: what stands still now is frozen as well."""
         if self._end is not None and self._owed > 0 and not self.fate.ended:
-            self._note(max(self._end.progress_s, self._asked_s))
+            since_s = max(self._end.progress_s, self._asked_s)
+            self._note(since_s)
+            self.fate.is_stuck = self._engine.now_s - since_s > STUCK_S
 
     def _ask(self, _: None = None) -> None:
         end = self._end
@@ -220,7 +234,7 @@ class Relay(_Watched):
     """A balancer's program: mod_proxy_balancer in short. It keeps connections to servers for later."""
 
     def __init__(self, host: Balancer, traffic: topology.Traffic, book: Book) -> None:
-        super().__init__(host.engine, host.recorder, traffic.gives_up_s)
+        super().__init__(host, traffic.gives_up_s)
         self._host = host
         self._traffic = traffic
         self._book = book
@@ -245,11 +259,12 @@ class Relay(_Watched):
             self._pass_answer(passage, length)
 
     def peer_closed(self, end: End) -> None:
-        """A side is done: so is the other one."""
-        end.close()
+        """A side is done: so is the other one. A server that is done too early has failed its client."""
         passage = end.data
+        end.close()
         if isinstance(passage, _Passage) and end is passage.back:
-            passage.front.close()
+            end.data = passage.back = None
+            self._fail(passage, "the server has closed in the middle of a request")
 
     def ended(self, end: End, why: str) -> None:
         """A side is over: the other one has lost its half."""
@@ -266,19 +281,18 @@ class Relay(_Watched):
                 passage.back.abort()
         else:
             passage.back = None
-            passage.front.close()
+            self._fail(passage, f"the connection to the server is over ({why})")
+
+    def _fail(self, passage: _Passage, why: str) -> None:
+        number = passage.front.out.connection
+        self.recorder.tell(self._host.name, "fails", f"{why}: closes the client's connection", number)
+        passage.front.close()
 
     def give_up(self, end: End) -> None:
         """Nothing moved for too long."""
         passage = end.data
         is_busy = end.is_sending or (isinstance(passage, _Passage) and passage.job is not None)
-        what = "in the middle of a request" if is_busy else "idle"
-        words = f"nothing moved for {self._traffic.gives_up_s:g} s, {what}: gives up"
-        self.recorder.tell(self._host.name, "gives-up", words, end.out.connection)
-        if is_busy:
-            end.abort()
-        else:
-            end.close()
+        self.leave(end, is_busy=is_busy)
 
     def _pass_request(self, passage: _Passage, length: int) -> None:
         if passage.job is None:
@@ -326,7 +340,7 @@ class Worker(_Watched):
     """A server's program: takes a request, works, answers."""
 
     def __init__(self, host: Host, traffic: topology.Traffic, book: Book) -> None:
-        super().__init__(host.engine, host.recorder, traffic.gives_up_s)
+        super().__init__(host, traffic.gives_up_s)
         self._host = host
         self._traffic = traffic
         self._book = book
@@ -357,13 +371,7 @@ class Worker(_Watched):
 
     def give_up(self, end: End) -> None:
         """Nothing moved for too long."""
-        is_busy = end.is_sending or bool(end.data)
-        if is_busy:
-            words = f"nothing moved for {self._traffic.gives_up_s:g} s, in the middle of a request: gives up"
-            self.recorder.tell(self._host.name, "gives-up", words, end.out.connection)
-            end.abort()
-        else:
-            end.close()
+        self.leave(end, is_busy=end.is_sending or bool(end.data))
 
     def _answer(self, answer: tuple[End, int]) -> None:
         end, length = answer

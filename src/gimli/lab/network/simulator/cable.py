@@ -36,13 +36,13 @@ class Lane:
         accepts: the MACs that the NIC at its end takes; None for a switch's port, which takes all. Asked when
             a frame is sent, so that what a NIC would not take costs no event.
         accepts_groups: whether that NIC takes every group MAC.
-        cuts: reasons for which nothing gets through.
         sent: frames that were put on it, and those of them that were lost, in either way.
     """
 
     __slots__ = (
         "_backlog_s",
         "_chance",
+        "_cuts",
         "_engine",
         "_free_s",
         "_is_disturbed",
@@ -52,11 +52,9 @@ class Lane:
         "_s_per_byte",
         "accepts",
         "accepts_groups",
-        "cuts",
         "deliver",
         "lost",
         "sent",
-        "tap",
     )
 
     def __init__(self, engine: Engine, link: Link, chance: Random, deliver: Callable[[Frame], None]) -> None:
@@ -67,8 +65,7 @@ class Lane:
         self.deliver = deliver
         self.accepts: Container[int] | None = None
         self.accepts_groups = False
-        self.cuts: set[str] = set()
-        self.tap: Callable[[Frame], None] | None = None
+        self._cuts: set[str] = set()
         self.sent = 0
         self.lost = 0
         self.set_link(link)
@@ -84,13 +81,25 @@ class Lane:
         self._s_per_byte = _BITS_PER_BYTE / (link.rate_mbit * 1e6)
         self._latency_s = link.latency_s
         self._backlog_s = link.queue_bytes * self._s_per_byte
-        self._is_disturbed = bool(link.jitter_s or link.loss or link.duplicate or link.reorder)
+        self._look()
+
+    def cut(self, mark: str) -> None:
+        """Let nothing through until this mark, and every other one, is taken off again."""
+        self._cuts.add(mark)
+        self._look()
+
+    def mend(self, mark: str) -> None:
+        """Take a mark off."""
+        self._cuts.discard(mark)
+        self._look()
+
+    def _look(self) -> None:
+        link = self._link
+        self._is_disturbed = bool(self._cuts or link.jitter_s or link.loss or link.duplicate or link.reorder)
 
     def send(self, frame: Frame, after_s: float = 0.0) -> None:
         """Put a frame on it, ``after_s`` from now; what is sent later may not be sent earlier."""
         self.sent += 1
-        if self.tap is not None:
-            self.tap(frame)
         engine = self._engine
         now_s = engine.now_s + after_s
         begins_s = self._free_s
@@ -100,22 +109,21 @@ class Lane:
             self.lost += 1
             return
         self._free_s = free_s = begins_s + frame.packet.bytes * self._s_per_byte
-        if self.cuts:
-            self.lost += 1
-            return
-        if (
-            self.accepts is not None
-            and frame.dst not in self.accepts
-            and not (self.accepts_groups and frame.dst & GROUP_BIT)
-        ):
-            return
+        accepts = self.accepts
+        if accepts is not None:
+            dst = frame.dst
+            if dst not in accepts and not (self.accepts_groups and dst & GROUP_BIT):
+                return
         if self._is_disturbed:
             self._send_disturbed(frame, free_s)
-            return
-        heappush(engine.heap, (free_s + self._latency_s, next(engine.order), self.deliver, frame))
+        else:
+            heappush(engine.heap, (free_s + self._latency_s, next(engine.order), self.deliver, frame))
 
     def _send_disturbed(self, frame: Frame, free_s: float) -> None:
         link, chance, engine = self._link, self._chance, self._engine
+        if self._cuts:
+            self.lost += 1
+            return
         if link.loss and chance.random() < link.loss:
             self.lost += 1
             return

@@ -90,6 +90,7 @@ class Host:
         self._chance = chance
         self._ends: dict[Flow, End] = {}
         self._listeners: dict[int, Application] = {}
+        self._known_routes: dict[str, tuple[Nic, str]] = {}
         self._paths: dict[str, tuple[Nic, int]] = {}
         self._waiting: dict[str, list[tuple[Nic, Packet, int]]] = {}
 
@@ -151,6 +152,12 @@ class Host:
         Raises:
             LookupError: there is no route.
         """
+        found = self._known_routes.get(dst)
+        if found is None:
+            found = self._known_routes[dst] = self._look_up(dst)
+        return found
+
+    def _look_up(self, dst: str) -> tuple[Nic, str]:
         for prefix, interface, via in self.routes:
             if dst.startswith(prefix):
                 return self.nics[interface], via or dst

@@ -137,7 +137,7 @@ class Queue:
             state.updates += 1
             if state.updates >= MAX_UPDATES:
                 self._is_due = True
-        if self.second - state.peer_s < _RECENT_S:
+        if int(self._engine.now_s + self._phase_s) - state.peer_s < _RECENT_S:
             self._is_due = True
 
     def delete(self, state: PfState) -> None:

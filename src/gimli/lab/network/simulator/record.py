@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -110,6 +111,17 @@ class Dropped(Entry):
     dst: PeerView
 
 
+class Freeze(Enum):
+    """How a window that has moved back freezes a connection; as facts and docs name them."""
+
+    F1 = "F1"
+    """A sender's seqhi fell back: it had used its window, and nobody acknowledges anything any more."""
+    F2 = "F2"
+    """The answering side's seqlo fell back, and it has nothing to say: the next request is dropped."""
+    F4 = "F4"
+    """In the middle of an answer, seqlo fell back so far that both directions are blocked."""
+
+
 @dataclass(slots=True)
 class Fate:
     """What became of one connection.
@@ -120,13 +132,16 @@ class Fate:
         is_backend: between a balancer and a server.
         answered: requests that were answered.
         unanswered: those that a client still had in mind, or was waiting for.
+        was_open_at_fault: it stood when the first fault came.
         open_ends: ends that are not done with it.
         froze_s: the longest time in which nothing moved though something was owed.
         frozen_at_s: when that began.
-        dropped: good packets dropped as BAD state, by the digit that failed, and whether from who opened it.
-        dropped_s: when the first of them was dropped, and the last.
+        dropped: good packets dropped as BAD state.
+        dropped_first: sequence number of the last of them that was not dropped before, and when it was.
+        freeze: why its packets are dropped again and again; None when the next one healed it.
         serves: between a balancer and a server: the client's connection that it was used for last.
         back: how often a field of one of its states went back.
+        is_stuck: it stood still when the run was over.
         ended: how: empty while it lasts.
     """
 
@@ -136,13 +151,16 @@ class Fate:
     opened_s: float
     answered: int = 0
     unanswered: int = 0
+    was_open_at_fault: bool = False
     open_ends: int = 2
     froze_s: float = 0.0
     frozen_at_s: float = 0.0
-    dropped: dict[tuple[str, bool], int] | None = None
-    dropped_s: tuple[float, float] = (0.0, 0.0)
+    dropped: int = 0
+    dropped_first: tuple[int, float] = (0, 0.0)
+    freeze: Freeze | None = None
     serves: int = 0
     back: int = 0
+    is_stuck: bool = False
     ended: str = ""
     ended_by: str = ""
     ended_s: float = 0.0
@@ -154,8 +172,8 @@ class Fate:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it has ended before the client had all its answers."""
-        return bool(self.ended and self.unanswered)
+        """Whether the client did not get all its answers, and will not."""
+        return bool(self.unanswered and (self.ended or self.is_stuck))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +186,7 @@ class Run:
         fine: connections of clients that ended well, and are in no list.
         counts: by what was counted, then by host.
         back_most: bytes that a field of a state went back at once.
+        open_at_fault: connections of clients that stood when the first fault came.
         double_s: for how long a virtual address had more than one MASTER.
         masters: when each firewall first became MASTER.
         events: how many events it took.
@@ -180,6 +199,7 @@ class Run:
     answered: int
     counts: Mapping[str, Mapping[str, int]]
     back_most: int
+    open_at_fault: int
     double_s: float
     masters: Mapping[str, float]
     events: int

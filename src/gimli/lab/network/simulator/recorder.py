@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gimli.lab.network.simulator.merge import STALE, words_of
+from gimli.lab.network.simulator.pf import MAX_ACK_WINDOW
 from gimli.lab.network.simulator.record import (
     COUNTED,
     Dropped,
     Fate,
+    Freeze,
     Merged,
     PeerView,
     Told,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from gimli.lab.network.simulator.pfsync import Update
     from gimli.lab.network.simulator.record import Entry
 
+LASTING_S = 1.0
+"""A segment that is dropped again after this time is not healed by the next packet."""
 LOG_MAX = 2000
 """Of entries that nobody has asked for."""
 
@@ -66,6 +70,7 @@ class Recorder:
         self.resets = self.counts["resets"]
         self.ttl_ended = self.counts["ttl_ended"]
         self.returned = self.counts["returned"]
+        self.open_at_fault: int | None = None
         self.back_most = 0
         """Bytes that a field of a state went back at once."""
         self.master_since: dict[str, float] = {}
@@ -167,13 +172,7 @@ class Recorder:
         counts = self.bad_copies if is_copy else self.bad_state
         counts[where] = counts.get(where, 0) + 1
         if not is_copy and (fate := self.fates.get(connection)):
-            now_s = self._engine.now_s
-            if fate.dropped is None:
-                fate.dropped = {}
-                fate.dropped_s = (now_s, now_s)
-            fate.dropped_s = (fate.dropped_s[0], now_s)
-            key = (failed[0], is_from_src)
-            fate.dropped[key] = fate.dropped.get(key, 0) + 1
+            self._note_drop(fate, segment, state, failed, is_from_src=is_from_src)
         if connection in self.traced:
             dst = state.dst if is_from_src else state.src
             self.log.append(
@@ -193,6 +192,23 @@ class Recorder:
                     view(state.dst),
                 )
             )
+
+    def _note_drop(
+        self, fate: Fate, segment: Segment, state: PfState, failed: str, *, is_from_src: bool
+    ) -> None:
+        now_s = self._engine.now_s
+        fate.dropped += 1
+        seq, since_s = fate.dropped_first
+        if seq != segment.seq:
+            fate.dropped_first = (segment.seq, now_s)
+        elif now_s - since_s >= LASTING_S and fate.freeze is None:
+            sender = state.src if is_from_src else state.dst
+            if "3" in failed:
+                fate.freeze = Freeze.F2
+            elif segment.seq - sender.seqlo > MAX_ACK_WINDOW:
+                fate.freeze = Freeze.F4  # the other side's acknowledgements of what came before fail as well
+            else:
+                fate.freeze = Freeze.F1
 
     def refused(self, where: str, flow: Flow) -> None:
         """A host sent RST for a connection that it does not have, or no longer reads."""
@@ -220,6 +236,14 @@ class Recorder:
             for holders, since_s, double_s in self._groups.values()
         ]
         return max(times, default=0.0)
+
+    def fault_comes(self) -> None:
+        """Something breaks: what stands now is what may be lost by it."""
+        if self.open_at_fault is None:
+            standing = [fate for fate in self.fates.values() if not fate.ended]
+            for fate in standing:
+                fate.was_open_at_fault = True
+            self.open_at_fault = sum(not fate.is_backend for fate in standing)
 
     # Connections.
 

@@ -99,6 +99,7 @@ class World:
             answered=recorder.answered,
             counts=recorder.counts,
             back_most=recorder.back_most,
+            open_at_fault=recorder.open_at_fault or 0,
             double_s=recorder.double_s,
             masters=recorder.master_since,
             events=self.engine.events,
@@ -222,6 +223,7 @@ class World:
     # Faults.
 
     def _break(self, fault: model.Fault) -> None:
+        self.recorder.fault_comes()
         self.recorder.tell(fault.what, "fault", f"{fault.kind.value} {fault.what}")
         self._apply(fault, is_broken=True)
 
@@ -239,9 +241,9 @@ class World:
             lanes = {Kind.CUT_TO: [into], Kind.CUT_FROM: [out]}.get(fault.kind, [out, into])
             for lane in lanes:
                 if is_broken:
-                    lane.cuts.add(mark)
+                    lane.cut(mark)
                 else:
-                    lane.cuts.discard(mark)
+                    lane.mend(mark)
             if fault.kind is Kind.CUT and isinstance(host, Firewall):
                 host.link_changed(nic, is_up=not is_broken)
             if fault.kind in {Kind.CUT, Kind.POWER} and is_broken:

@@ -1,0 +1,76 @@
+"""Plays topologies from seeds, several at once where there are processors for it."""
+
+from __future__ import annotations
+
+import os
+import random
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gimli.lab.network import evidence, measure
+from gimli.lab.network.simulator.run import simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gimli.lab.network.simulator.record import Run
+    from gimli.lab.network.topology import Topology
+    from gimli.lab.scenario import Moment
+
+_FEW = 3
+"""Not worth a pool of processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run to be made."""
+
+    topology: Topology
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is kept of it.
+
+    Args:
+        told: the connection whose story says most, and how much it says: less is more. None without a freeze.
+    """
+
+    metrics: dict[str, Any]
+    told: tuple[tuple[int, ...], evidence.Subject] | None
+
+
+def streams(seed: int) -> Callable[[str], random.Random]:
+    """A random generator by name, always the same one for the same seed and name."""
+
+    def stream(name: str) -> random.Random:
+        return random.Random(f"{seed}/{name}")  # noqa: S311 - repeatable is what it must be, not secret
+
+    return stream
+
+
+def play(topology: Topology, seed: int) -> Run:
+    """Once."""
+    return simulate(topology, streams(seed))
+
+
+def tell(topology: Topology, seed: int, told: evidence.Subject) -> tuple[Moment, ...]:
+    """The story of a connection, from a second run of the same seed that traces it."""
+    return evidence.tell(simulate(topology, streams(seed), told.traced), told.number)
+
+
+def play_all(jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """All of them, in order; what comes out does not depend on how many run at once."""
+    processors = len(os.sched_getaffinity(0))
+    if processors == 1 or len(jobs) <= _FEW:
+        yield from map(_play, jobs)
+        return
+    with ProcessPoolExecutor(min(processors, len(jobs))) as pool:
+        yield from pool.map(_play, jobs)
+
+
+def _play(job: Job) -> Outcome:
+    run = play(job.topology, job.seed)
+    return Outcome(measure.metrics(run), evidence.choose(run))
