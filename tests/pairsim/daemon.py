@@ -8,7 +8,6 @@ from gimli.pair.node import Node, rising
 from gimli.pair.replication import Replication
 from gimli.pair.runtime import Runtime
 from gimli.pair.track import Finding
-from gimli.pair.vhid import Role
 from pairsim.kernel import Ends, Hooks, Host, Journal
 from pairsim.machine import LAN, SYNC
 from pairsim.process import Inbox, Process
