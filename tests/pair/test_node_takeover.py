@@ -9,7 +9,8 @@ from gimli.pair.carp_actions import Announce, Arm, DropAddresses, TakeAddresses,
 from gimli.pair.config import Carp, Guard, Pair
 from gimli.pair.node import Emit, Node, Order
 from gimli.pair.statesync import StateSync
-from gimli.pair.syncactions import Apply, Mode, Synchronised
+from gimli.pair.syncactions import Apply, Mode, RememberEpoch, Synchronised
+from gimli.pair.syncwire import Datagram, Kind, Reign, Wire
 from gimli.pair.vhid import Role, master_down_interval_s, newcomer_patience_s
 from tests.pair.connections import BEGUN, ENDED, ESTABLISHED, Connection, End
 
@@ -129,6 +130,19 @@ def test_who_had_the_connections_waits_less_than_who_never_had_them(is_heir, pat
         if isinstance(order, Order) and isinstance(order.action, Arm)
     ]
     assert armed == [patience_s]
+
+
+def test_an_heir_that_hears_of_a_later_owner_is_none():
+    """Of two that were owners the last one's kernel is right: it is told from the epochs that both know."""
+    wire = Wire(b"shared")
+    fresh = Node(node_pair(), {1: ip_address("192.0.1.2")}, 1, StateSync(1, b"shared", Mode.CACHE, epoch=4))
+    fresh.begin(0.0, is_heir=True)
+    fresh.take_orders()
+    hello = Datagram(Kind.HELLO, 2, 1, Reign(5, 0), 1, b"", beat=1, echo=0, owns=False)
+    fresh.received(wire.pack(hello), 0.5)
+    orders = fresh.take_orders()
+    assert RememberEpoch(5) in orders
+    assert Order(1, Arm(Timer.MASTER_DOWN, 4.5)) in orders
 
 
 def node_pair():

@@ -8,7 +8,6 @@ from gimli.pair.node import Node, rising
 from gimli.pair.replication import Replication
 from gimli.pair.runtime import Runtime
 from gimli.pair.track import Finding
-from gimli.pair.vhid import Role
 from pairsim.kernel import Ends, Hooks, Host, Journal
 from pairsim.machine import LAN, SYNC
 from pairsim.process import Inbox, Process
@@ -90,7 +89,7 @@ class Daemon(Process):
             self.sync.watch(runtime.replication)
         self.loop.watch(self.epoll.open(self.found), self._found)
         self.find(service_is_up=machine.is_service_up)
-        runtime.begin(is_heir=machine.was_master)
+        runtime.begin(is_heir=machine.was_owner)
 
     def find(self, *, service_is_up: bool) -> None:
         """The tracker has looked."""
@@ -116,12 +115,8 @@ class Daemon(Process):
     def _found(self, _: int) -> None:
         self.runtime.found(self.found.take())
 
-    def remember_epoch(self, epoch: int) -> None:
+    def remember_epoch(self, epoch: int, *, is_owner: bool) -> None:
         """As ``gimli.pair.runtime.Memory``."""
         self.call("remember the epoch")
         self.machine.epoch = epoch
-
-    def remember_role(self, role: Role) -> None:
-        """As ``gimli.pair.runtime.Memory``."""
-        self.call("remember the role")
-        self.machine.was_master = role is Role.MASTER
+        self.machine.was_owner = is_owner

@@ -46,7 +46,7 @@ class Machine:
         """What the tracker looks at."""
         self.epoch = 0
         """On the disk."""
-        self.was_master = False
+        self.was_owner = False
         """In the runtime directory: this kernel has the connections."""
         self.journal: list[tuple[int, str, dict[str, Any]]] = []
         self.process: Process | None = None
@@ -62,7 +62,7 @@ class Machine:
         self._booted_ns = self.world.now_ns
         self._uptime_ns = int(self.world.between(10, 1000) * SECOND_NS)
         self.fence, self.is_guard_whole = None, False
-        self.was_master = False
+        self.was_owner = False
         self._leases.clear()
         self.conntrack = Conntrack()
         gone, self.addresses = self.addresses, set()

@@ -154,6 +154,23 @@ def test_the_one_that_was_master_is_master_again_when_both_come_back(site):
     assert site.a.events("role")[-1]["role"] == "BACKUP"
 
 
+def test_the_last_one_that_was_master_is_master_again(site):
+    """The other one was, before: its kernel's connections are older, and it learns that from the epochs."""
+    for node in site.nodes:
+        start(node, carp_table(**(QUICK | {"advskew": 60})) + sync_table(node))
+        node.wait_for_role("MASTER" if node is site.a else "BACKUP")
+    site.b.wait_until(lambda status: status["states"]["synchronised"], "the connections")
+    site.a.kill()
+    site.b.wait_for_role("MASTER")
+    site.b.wait_until(lambda status: status["states"]["owner"], "an epoch of its own")
+    site.b.kill()
+    for node in site.nodes:
+        node.start()
+    assert site.b.wait_for_role("MASTER")["why"].startswith("took over: no advertisement")
+    site.a.wait_until(lambda status: status["states"]["synchronised"], "the connections")
+    assert [entry["role"] for entry in site.a.history("role")] == ["BACKUP"]
+
+
 def test_hup_opens_the_journal_anew(site):
     start(site.a, carp_table(**QUICK))
     site.a.wait_for_role("MASTER")

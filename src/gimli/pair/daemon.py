@@ -31,7 +31,6 @@ from gimli.pair.runtime import Runtime
 from gimli.pair.statesync import StateSync
 from gimli.pair.status import describe
 from gimli.pair.track import Tracker
-from gimli.pair.vhid import Role
 from gimli.signals import SignalReader
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Daemon:
         self._journal = Journal(os.path.join(journal_dir, f"{INSTANCE}.jsonl"))
         self._journal.subscribers.append(tell)
         epoch_path = os.path.join(state_dir, "epoch")
-        self._memory = _Memory(epoch_path, os.path.join(self._runtime_dir, "master"))
+        self._memory = _Memory(epoch_path, os.path.join(self._runtime_dir, "owner"))
         self._host = Host(pair, self._runtime_dir)
         for words in remove_leftovers(self._host.places):
             self._journal.record("leftover-removed", what=words, of=lost_pid)
@@ -187,29 +186,26 @@ class _Memory:
 
     Args:
         epoch_path: on the disk, where it outlives the boot.
-        master_path: in the runtime directory, which ends with the boot, as the kernel's connections do.
+        owner_path: in the runtime directory, which ends with the boot, as the kernel's connections do.
     """
 
-    def __init__(self, epoch_path: str, master_path: str) -> None:
+    def __init__(self, epoch_path: str, owner_path: str) -> None:
         self._epoch_path = epoch_path
-        self._master_path = master_path
+        self._owner_path = owner_path
 
     @property
     def is_heir(self) -> bool:
-        """Whether this host was MASTER when its last daemon ended."""
-        return os.path.exists(self._master_path)
+        """Whether the highest epoch that this host knows was its own, in this boot."""
+        return os.path.exists(self._owner_path)
 
-    def remember_epoch(self, epoch: int) -> None:
+    def remember_epoch(self, epoch: int, *, is_owner: bool) -> None:
         """As :class:`gimli.pair.runtime.Memory`."""
         save_epoch(self._epoch_path, epoch)
-
-    def remember_role(self, role: Role) -> None:
-        """As :class:`gimli.pair.runtime.Memory`."""
         with contextlib.suppress(OSError):  # then the other node takes over, in its time
-            if role is Role.MASTER:
-                os.close(os.open(self._master_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if is_owner:
+                os.close(os.open(self._owner_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             else:
-                os.unlink(self._master_path)
+                os.unlink(self._owner_path)
 
 
 def _make_sync(pair: Pair, epoch_path: str) -> StateSync | None:

@@ -21,7 +21,13 @@ from gimli.pair.carp import step
 from gimli.pair.demotion import SYNC_INCOMPLETE, Ledger
 from gimli.pair.election import judge_advertisement
 from gimli.pair.packet import PacketRefused, Refusal
-from gimli.pair.syncactions import AdvertisementOverSync, Outranked, Synchronised, Unsynchronised
+from gimli.pair.syncactions import (
+    AdvertisementOverSync,
+    Outranked,
+    RememberEpoch,
+    Synchronised,
+    Unsynchronised,
+)
 from gimli.pair.vhid import Role, Vhid, newcomer_patience_s
 
 if TYPE_CHECKING:
@@ -164,7 +170,7 @@ class Node:
 
         Args:
             now_s: the time.
-            is_heir: this host was MASTER when its daemon ended, and nothing has told the kernel otherwise.
+            is_heir: this host was the owner of the connections when its daemon ended.
         """
         self._is_heir = is_heir
         if self.sync:
@@ -276,6 +282,14 @@ class Node:
             return None
         return newcomer_patience_s(vhid.advbase, vhid.advskew)
 
+    def _disinherit(self) -> None:
+        """Another host has owned the connections since: it is to have the time to say so."""
+        self._is_heir = False
+        for seat in self._seats.values():
+            if seat.vhid.role is Role.BACKUP:
+                patience_s = newcomer_patience_s(seat.vhid.advbase, seat.vhid.advskew)
+                self._order(seat, carp_actions.Arm(carp_actions.Timer.MASTER_DOWN, patience_s))
+
     def _judge(self, seat: _Seat, heard: Heard, path: str, now_s: float) -> None:
         try:
             seat.authenticator.verify(heard.advertisement, seat.counters)
@@ -368,6 +382,9 @@ class Node:
             match action:
                 case AdvertisementOverSync(ip_packet):
                     self._heard_over_sync(ip_packet, now_s)
+                case RememberEpoch() if self._is_heir and not (self.sync and self.sync.is_owner):
+                    self._orders.append(action)
+                    self._disinherit()
                 case Outranked(epoch):
                     self._apply(self._seats[self._leader], carp_events.Outranked(epoch), now_s)
                 case Synchronised():

@@ -41,11 +41,8 @@ _TRY_AGAIN_S = 1.0
 class Memory(Protocol):
     """What outlives the daemon."""
 
-    def remember_epoch(self, epoch: int) -> None:
-        """Keep the highest epoch on disk."""
-
-    def remember_role(self, role: Role) -> None:
-        """Say to the next daemon of this boot whether the connections are those of this kernel."""
+    def remember_epoch(self, epoch: int, *, is_owner: bool) -> None:
+        """Keep the highest epoch on disk, and for the next daemon of this boot whether it is this host's."""
 
 
 class Runtime:
@@ -218,7 +215,7 @@ class Runtime:
                 self._note(event, dict(details))
             case syncactions.RememberEpoch(epoch):
                 # Not before the addresses.
-                self._loop.after(0.0, lambda: self._memory.remember_epoch(epoch))
+                self._loop.after(0.0, lambda: self._remember(epoch))
             case _:
                 assert self.replication is not None
                 self.replication.carry_out(order)
@@ -323,8 +320,10 @@ class Runtime:
         self._journal.record(event, **details)
         if event == "role":
             self._hooks.role_changed(self._carps[details["vhid"]], details["role"])
-            if details["vhid"] == self._node.leader.vhid:
-                self._memory.remember_role(Role(details["role"]))
+
+    def _remember(self, epoch: int) -> None:
+        assert self._node.sync is not None
+        self._memory.remember_epoch(epoch, is_owner=self._node.sync.is_owner)
 
     def _now_s(self) -> float:
         return self._loop.now_ns() / clock.NANOSECONDS

@@ -279,6 +279,11 @@ class StateSync:
             self._heard_owner(datagram, now_s, out)
         elif self.is_owner:
             self._heard_replica(datagram, now_s, out)
+        elif datagram.reign.epoch > self.reign.epoch:
+            # It has known an owner that came after the last one that we know.
+            self.reign = datagram.reign
+            self._receiver.ask_again()
+            out.append(RememberEpoch(self.reign.epoch))
 
     def _meet(self, datagram: Datagram, now_s: float, out: list[Action]) -> None:
         """The peer is there for the first time, or has been started again."""
