@@ -65,6 +65,8 @@ class Daemon(Process):
             Hooks(self),  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
         )
+        if self.sync:
+            self.sync.taken_from = lambda: self.node.leader.peer
         self.is_ending = False
         self._ends = Ends(self, links[SYNC], f"198.51.100.{3 - machine.number}", settings.events_size)
 

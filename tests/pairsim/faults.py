@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gimli.pair.vhid import Role
 from pairsim.machine import LAN, SYNC
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def kill(story: Story) -> None:
     """Kill -9, at any call or between two."""
     if daemon := _daemon(story):
         if story.world.likely(0.7):
-            daemon.kill_at = daemon.calls + _soon(story)
+            daemon.kill_before = _soon(story, daemon)
         else:
             story.world.say(daemon.machine.name, "is killed")
             daemon.die()
@@ -43,17 +44,25 @@ def freeze(story: Story) -> None:
     """SIGSTOP and SIGCONT, at any call or between two; a machine that is busy elsewhere."""
     chance = story.world.chance
     if daemon := _daemon(story):
-        longest_s = 4 * story.settings.dead_s
-        freeze_s = longest_s * 10 ** chance.uniform(-3, 0)
+        longest = chance.choice((0.3, 2, 6))
+        freeze_s = story.settings.dead_s * longest * 10 ** chance.uniform(-1.5, 0)
         if story.world.likely(0.8):
-            daemon.freeze_at, daemon.freeze_s = daemon.calls + _soon(story), freeze_s
+            daemon.freeze_before, daemon.freeze_s = _soon(story, daemon), freeze_s
         else:
             story.world.say(daemon.machine.name, f"stands still for {freeze_s:.4f} s")
             daemon.freeze(freeze_s)
 
 
-def _soon(story: Story) -> int:
-    return 1 + int(10 ** story.world.chance.uniform(0, 1.7))
+def _soon(story: Story, daemon: Daemon) -> int | str:
+    """One of the next calls, or the next of a kind that matters."""
+    if story.world.likely(0.5):
+        is_master = daemon.node.leader.role is Role.MASTER
+        return story.world.chance.choice(_MASTERS_CALLS if is_master else _BACKUPS_CALLS)
+    return daemon.calls + 1 + int(10 ** story.world.chance.uniform(0, 1.7))
+
+
+_MASTERS_CALLS = ("renew", "renew", "renew", "send", "send", "sendto", "release", "drop addresses")
+_BACKUPS_CALLS = ("acquire", "acquire", "acquire", "renew", "send", "sendto", "take addresses")
 
 
 def dawdle(story: Story) -> None:
@@ -89,6 +98,17 @@ def reboot(story: Story) -> None:
     machine.boot()
     if story.world.likely(0.3):
         machine.epoch = 0
+
+
+def blackout(story: Story) -> None:
+    """Both hosts lose their power, and have it again at the same time."""
+    story.world.say("both are started again")
+    story.start_s = story.world.between(0.001, 2)
+    for machine in story.machines:
+        if machine.process:
+            machine.process.die()
+        machine.boot()
+    story.start_s = None
 
 
 def forget(story: Story) -> None:
@@ -202,7 +222,7 @@ def damage(story: Story) -> None:
 
 
 def _spoil(story: Story, spoil: Callable[[Direction], None], what: str) -> None:
-    _spoil_link(story, story.links[story.world.chance.choice((LAN, LAN, SYNC))], spoil, what)
+    _spoil_link(story, story.links[story.world.chance.choice((LAN, SYNC))], spoil, what)
 
 
 def _spoil_link(story: Story, link: Link, spoil: Callable[[Direction], None], what: str) -> None:
@@ -228,10 +248,10 @@ def _mood(**weights: int) -> Mood:
     return tuple(globals()[name] for name in weights), tuple(weights.values())
 
 
-FREEZES = _mood(freeze=8, kill=3, dawdle=3, reboot=1)
+FREEZES = _mood(freeze=10, kill=3, dawdle=3, reboot=1, blackout=1)
 """The worst is a daemon that stands still or is gone: two hosts never answer."""
 
-SPLITS = _mood(partition=6, separate=4, freeze=2, kill=1, stop=1, lose=2, serve=1)
+SPLITS = _mood(partition=6, separate=4, disorder=3, freeze=2, kill=1, stop=1, blackout=1, lose=2, serve=1)
 """The network falls apart."""
 
 KERNELS = _mood(freeze=3, kill=2, refuse=4, break_guard=3, unplug=3, stop=2, serve=3, forget=1)
@@ -240,6 +260,6 @@ KERNELS = _mood(freeze=3, kill=2, refuse=4, break_guard=3, unplug=3, stop=2, ser
 ANYTHING = _mood(
     **dict.fromkeys(("freeze", "kill", "lose", "partition", "disorder", "replay"), 3),
     **dict.fromkeys(("dawdle", "stop", "serve", "refuse", "break_guard", "unplug", "damage"), 2),
-    **dict.fromkeys(("reboot", "forget", "separate"), 1),
+    **dict.fromkeys(("reboot", "blackout", "forget", "separate"), 1),
 )
 """All of it."""

@@ -97,9 +97,9 @@ class Invariants:
         vhid_now = process.node.vhid(vhid)
         silent_s = master_down_interval_s(vhid_now.advbase, vhid_now.advskew) / machine.rate
         held_s = (self._world.now_ns - beside.since_ns) / SECOND_NS
-        if held_s >= silent_s:
+        if held_s >= silent_s or self._known[machine.name].roles[vhid] is Role.MASTER:
             self._forbidden[machine.name, vhid] = (
-                f"{machine.name} answers for vhid {vhid} after a silence, and {other.name}, which has for "
+                f"{machine.name} answers for vhid {vhid}, and {other.name}, which has for "
                 f"{held_s:.3f} s, still does, for {(beside.until_ns - self._world.now_ns) / 1e9:.3f} s"
             )
 
@@ -163,16 +163,18 @@ class Invariants:
         self._known[process.machine.name] = _Known(roles, len(process.machine.journal))
 
     def _role_fits(self, process: Daemon, vhid: int) -> None:
+        if process.is_behind:
+            return
         machine, role = process.machine, process.node.vhid(vhid).role
         timers = process.runtime._timers
-        now_ns, loop = process.loop.now_ns(), process.loop
+        now_ns = process.loop.now_ns()
         armed = {
             timer
             for (number, timer), deadline in timers.items()
             if number == vhid
             and timer is not Timer.ANNOUNCE
             and deadline.callback
-            and (deadline.at_ns >= now_ns or deadline in loop._deadlines)  # it comes late
+            and deadline.at_ns >= now_ns
         }
         if armed != _ARMED[role]:
             raise Violated(f"{machine.name} is {role.value} of vhid {vhid}, and waits for {armed}")
@@ -196,19 +198,22 @@ class Invariants:
         return False
 
     def _role_is_told(self, process: Daemon, vhid: int, known: _Known) -> None:
-        role = process.node.vhid(vhid).role
-        if role is known.roles[vhid]:
+        role, name = process.node.vhid(vhid).role, process.machine.name
+        wrong = self._forbidden.pop((name, vhid), "")
+        if role is known.roles[vhid] and not wrong:
             return
         told = [
             details
             for _, event, details in process.machine.journal[known.journal :]
             if event == "role" and details["vhid"] == vhid
         ]
-        if not told or told[-1]["role"] != role.value or not all(details["why"] for details in told):
-            raise Violated(f"{process.machine.name} becomes {role.value} of vhid {vhid}, and tells {told}")
-        wrong = self._forbidden.pop((process.machine.name, vhid), "")
+        if wrong and role is Role.MASTER and not told:
+            raise Violated(f"{wrong}: it has not taken over")
         if wrong and role is Role.MASTER and told[-1]["why"].startswith("took over: no advertisement"):
-            raise Violated(wrong)
+            raise Violated(f"{wrong}: it has taken over after a silence")
+        is_right = told and told[-1]["role"] == role.value and all(details["why"] for details in told)
+        if role is not known.roles[vhid] and not is_right:
+            raise Violated(f"{name} becomes {role.value} of vhid {vhid}, and tells {told}")
         known.roles[vhid] = role
 
     def _owed_is_there(self, process: Daemon) -> None:

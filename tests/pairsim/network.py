@@ -51,6 +51,8 @@ class Link:
         self._world = world
         self.name = name
         self._machines = machines
+        self.is_bad = False
+        """It always loses something, and brings something late and twice."""
         self.directions = {machine.name: Direction(delay_s) for machine in machines}
         """By the sender's name."""
         self.remembered: deque[bytes] = deque(maxlen=_REMEMBERED)
@@ -64,9 +66,11 @@ class Link:
         )
 
     def mend(self) -> None:
-        """Nothing is lost any more."""
+        """Nothing is lost any more, but what always was."""
         for name, each in self.directions.items():
             self.directions[name] = Direction(each.delay_s)
+            if self.is_bad:
+                self.directions[name] = Direction(each.delay_s, loss=0.1, jitter_s=0.02, copies=0.1)
 
     def send(self, sender: Machine, data: bytes) -> None:
         """From one host to the other."""

@@ -37,9 +37,12 @@ class Story:
         seed: which.
         events: how many things happen before the calm end.
         lines: how much of the story is kept to be told.
+        mood: what goes wrong; None: by chance.
     """
 
-    def __init__(self, seed: int, events: int = EVENTS, lines: int = 60) -> None:
+    def __init__(
+        self, seed: int, events: int = EVENTS, lines: int = 60, mood: faults.Mood | None = None
+    ) -> None:
         self.seed = seed
         self.world = world = World(seed, lines)
         self.settings = settings.draw(world.chance)
@@ -54,16 +57,22 @@ class Story:
         }
         self.weather = Weather(world.likely)
         self.has_sync = self.settings.pairs[0].sync is not None
-        self._mood = world.chance.choice((faults.FREEZES, faults.SPLITS, faults.KERNELS, faults.ANYTHING))
+        moods = (faults.FREEZES, faults.FREEZES, faults.SPLITS, faults.KERNELS, faults.ANYTHING)
+        self._mood = mood or world.chance.choice(moods)
         self.is_strict = self._mood is faults.FREEZES
         """Nothing is worse than a daemon that stands still or is gone."""
+        self.links[SYNC].is_bad = not self.is_strict and world.likely(0.4)
+        self.links[SYNC].mend()
         self._pause_s = self.settings.dead_s * world.chance.choice((0.1, 0.3, 1.0))
         self._streams = Streams()
         self.invariants = Invariants(self)
         for machine in self.machines:
             machine.answers_changed = self.invariants.answers_changed
         leading = self.settings.pairs[0].carp[0].vhid
-        self._traffic = Traffic(world, self.machines, leading, self.settings.traffic_pause_s)
+        pause_s = self.settings.traffic_pause * self.settings.dead_s
+        self._traffic = Traffic(world, self.machines, leading, pause_s)
+        self.start_s: float | None = None
+        """After how long a daemon that ends now is started again; None: by chance."""
         self.calm_s = 0.0
         """How long it took until all was well."""
 
@@ -122,7 +131,8 @@ class Story:
     def _ended(self, process: Process) -> None:
         machine = process.machine
         longest_s = 1.0 if self.world.is_calm else self.settings.dead_s * 2
-        self.world.after(self.world.between(0.001, longest_s), "start", lambda: self._start(machine))
+        delay_s = self.start_s or self.world.between(0.001, longest_s)
+        self.world.after(delay_s, "start", lambda: self._start(machine))
 
     # The end.
 
@@ -135,6 +145,7 @@ class Story:
         self.weather.clear()
         self._traffic.pause_s = 0.0
         for link in self.links.values():
+            link.is_bad = False
             link.mend()
         for machine in self.machines:
             for name, carrier in machine.links.items():

@@ -41,8 +41,9 @@ class Traffic:
     def _go_on(self) -> None:
         if not self.pause_s:
             return
-        for _ in range(self._world.chance.choice((1, 1, 1, 2, 8))):
-            self.happen()
+        for number in range(self._world.chance.choice((1, 3, 8))):
+            # A little more apart than the owner waits for company: datagrams follow each other.
+            self._world.after(number * 0.004, "traffic", self.happen)
         delay_s = self._world.chance.expovariate(1 / self.pause_s)
         self._world.after(delay_s, "traffic", self._go_on)
 
