@@ -151,6 +151,24 @@ def test_what_the_kernel_refuses_is_tried_again_and_counted(network):
     writer.close()
 
 
+def test_a_second_try_does_not_undo_what_was_said_behind_it(network):
+    """A connection that begins and ends in one batch, over one that this kernel kept from before."""
+    host = network.host("a")
+    host.run("nft", "-f", "-", text=TRACKING)
+    with inside(host):
+        writer = conntrack.Writer()
+    kept = Connection(state=ESTABLISHED)
+    other = kept.but(source=End("10.0.0.1", 2000))
+    begun = ctmessage.canonical(kept.but(mark=9).message(BEGUN))[1]
+    writer.write([ctmessage.canonical(kept.message(BEGUN))[1]])
+    writer.write([begun, ctmessage.canonical(other.message(BEGUN))[1], ctmessage.deletion_of(begun)])
+    assert writer.failed == {}
+    assert writer.tried_again == 1
+    (line,) = host.run("conntrack", "-L").splitlines()
+    assert "sport=2000" in line
+    writer.close()
+
+
 def test_a_related_connection_comes_in_with_its_master_or_without(network):
     """An FTP transfer belongs to its control connection; an update cannot name that, and makes it anew."""
     host = network.host("a")

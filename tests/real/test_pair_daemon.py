@@ -33,10 +33,11 @@ def start(node: Node, text: str) -> None:
 
 
 def start_pair(site: Site, *more: str, **carp: object) -> None:
-    """Both nodes with state sync; ``a`` is MASTER, and ``b`` has all of its connections."""
+    """Both nodes with state sync; ``a`` is MASTER, and ``b`` has heard it and has all of its connections."""
     for node in site.nodes:
         start(node, carp_table(**(QUICK | carp)) + sync_table(node) + "".join(more))
         node.wait_for_role("MASTER" if node is site.a else "BACKUP")
+    site.b.wait_until(lambda status: status["peer"], "an advertisement")
     site.b.wait_until(lambda status: status["states"]["synchronised"], "the connections")
 
 

@@ -225,46 +225,62 @@ class Writer:
             messages: deletions and insertions.
             at_once: how many in one system call.
         """
+        self.written += len(messages)
         for start in range(0, len(messages), at_once):
-            batch = messages[start : start + at_once]
-            self._socket.send(b"".join(batch))
-            self.written += len(batch)
-            self._look_at_failures()
+            self._write(messages[start : start + at_once])
 
     def close(self) -> None:
         """Write no more."""
         self._socket.close()
 
-    def _look_at_failures(self) -> None:
+    def _write(self, batch: list[bytes]) -> None:
+        self._socket.send(b"".join(batch))
+        settled: set[bytes] = set()
+        for refused, number in self._refusals():
+            again = ctinsertion.second_try(refused, number)
+            if again is None:
+                self._count(number)
+            elif (key := ctmessage.key_of(refused)) not in settled:
+                settled.add(key)
+                self.tried_again += 1
+                # The rest of the batch is written already; what it says of this connection stays the last word.
+                self._write(again + _behind(batch, refused, key))
+
+    def _refusals(self) -> list[tuple[bytes, int]]:
+        """Messages that the kernel has refused, as it echoes them, and why."""
+        found: list[tuple[bytes, int]] = []
         while True:
             try:
                 answer = self._socket.recv(65536)
             except BlockingIOError:
-                return
+                return found
             except OSError as error:
                 assert error.errno == errno.ENOBUFS  # noqa: PT017 - not a test
                 self._count(errno.ENOBUFS)
                 continue
             for message in netlink.messages(answer):
-                self._failed(message)
-
-    def _failed(self, answer: bytes) -> None:
-        kind = netlink.HEADER.unpack_from(answer)[1]
-        number = -struct.unpack_from("=i", answer, netlink.HEADER.size)[0]
-        if kind != netlink.ERROR or not number:
-            return
-        refused = answer[netlink.HEADER.size + 4 :]
-        if netlink.HEADER.unpack_from(refused)[1] == ctmessage.DELETE and number == errno.ENOENT:
-            return  # gone is what was wanted
-        again = ctinsertion.second_try(refused, number)
-        if again is None:
-            self._count(number)
-            return
-        self.tried_again += 1
-        self._socket.send(b"".join(again))
+                kind = netlink.HEADER.unpack_from(message)[1]
+                number = -struct.unpack_from("=i", message, netlink.HEADER.size)[0]
+                refused = message[netlink.HEADER.size + 4 :]
+                is_gone = number == errno.ENOENT and _is_deletion(refused)  # that was wanted
+                if kind == netlink.ERROR and number and not is_gone:
+                    found.append((refused, number))
 
     def _count(self, number: int) -> None:
         self.failed[number] = self.failed.get(number, 0) + 1
+
+
+def _is_deletion(message: bytes) -> bool:
+    return bool(netlink.HEADER.unpack_from(message)[1] == ctmessage.DELETE)
+
+
+def _behind(batch: list[bytes], refused: bytes, key: bytes) -> list[bytes]:
+    """What a batch says of a connection behind one of its messages."""
+    (length,) = struct.unpack_from("=I", refused)
+    if refused[:length] not in batch:
+        return []
+    at = batch.index(refused[:length])
+    return [message for message in batch[at + 1 :] if ctmessage.key_of(message) == key]
 
 
 def _netlink_socket(receive_bytes: int) -> socket.socket:
