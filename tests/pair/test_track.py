@@ -9,18 +9,18 @@ import pytest
 from gimli.control import protocol
 from gimli.pair.config import Track
 from gimli.pair.demotion import DEMOTION_MAX, Ledger
-from gimli.pair.track import Finding, Tracker, look
+from gimli.pair.track import Tracked, Tracker, look
 
 pytestmark = pytest.mark.real
 
 
 def test_a_command_that_fails_says_its_last_words():
     track = Track(command=("sh", "-c", "echo first; echo no uplink >&2; exit 3"))
-    assert look(track) == [Finding("command sh", "failed with 3: no uplink")]
+    assert look(track) == [Tracked("command sh", "failed with 3: no uplink")]
 
 
 def test_a_command_that_succeeds_is_no_reason():
-    assert look(Track(command=("true",))) == [Finding("command true")]
+    assert look(Track(command=("true",))) == [Tracked("command true")]
 
 
 def test_a_command_that_is_not_there_is_a_reason():
@@ -30,14 +30,14 @@ def test_a_command_that_is_not_there_is_a_reason():
 
 def test_a_service_that_no_monitor_holds_is_a_reason(monkeypatch, tmp_path):
     monkeypatch.setenv("GIMLI_RUNTIME_DIR", str(tmp_path))
-    assert look(Track(services=("web",))) == [Finding("service web", "is held by no monitor")]
+    assert look(Track(services=("web",))) == [Tracked("service web", "is held by no monitor")]
 
 
 @pytest.mark.parametrize(("state", "wrong"), [("running", ""), ("capturing", ""), ("failed", "is FAILED")])
 def test_a_service_is_fit_while_it_runs(monkeypatch, tmp_path, state, wrong):
     monkeypatch.setenv("GIMLI_RUNTIME_DIR", str(tmp_path))
     with Answering(tmp_path, {"ok": True, "services": [{"name": "web", "state": state}]}):
-        assert look(Track(services=("web",))) == [Finding("service web", wrong)]
+        assert look(Track(services=("web",))) == [Tracked("service web", wrong)]
 
 
 def test_a_monitor_that_answers_nonsense_is_a_reason_and_no_end(monkeypatch, tmp_path):
@@ -52,8 +52,8 @@ def test_findings_come_by_a_descriptor():
     try:
         for _ in range(3):
             assert select.select([tracker], [], [], 30)[0]
-            assert tracker.take() == (Finding("command false", "failed with 1"),)
-        assert tracker.late() == Finding("tracking")
+            assert tracker.take() == (Tracked("command false", "failed with 1"),)
+        assert tracker.late() == Tracked("tracking")
     finally:
         tracker.close()
 

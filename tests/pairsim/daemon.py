@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gimli.pair.node import Node, rising
 from gimli.pair.replication import Replication
 from gimli.pair.runtime import Runtime
-from gimli.pair.track import Finding
+from gimli.pair.track import Tracked
 from pairsim.kernel import Ends, Hooks, Host, Journal
 from pairsim.machine import LAN, SYNC
 from pairsim.process import Inbox, Process
@@ -95,7 +95,7 @@ class Daemon(Process):
 
     def find(self, *, service_is_up: bool) -> None:
         """The tracker has looked."""
-        self.found.put(Finding("service web", "" if service_is_up else "is FAILED"))
+        self.found.put(Tracked("service web", "" if service_is_up else "is FAILED"))
 
     def stop(self, because: str) -> None:
         """SIGTERM."""

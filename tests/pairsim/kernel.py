@@ -16,7 +16,7 @@ from gimli.pair.linkwatch import LinkCameUp, LinkWentDown
 from gimli.pair.nft import GuardRefused
 from gimli.pair.presence import Presence
 from gimli.pair.tenure import Tenure
-from gimli.pair.track import Finding
+from gimli.pair.track import Tracked
 from gimli.pair.warden import Look
 from pairsim.conntrack import Events, Netlink
 from pairsim.machine import LAN, SYNC
@@ -228,10 +228,10 @@ class Host:
         """Why a vhid's link is of no use."""
         return {carp.vhid: "" if self._carrier[LAN] else f"{LAN}: {_NO_CARRIER}" for carp in self._pair.carp}
 
-    def look_at_links(self) -> list[Finding]:
+    def look_at_links(self) -> list[Tracked]:
         """What is wrong with tracked interfaces."""
         return [
-            Finding(f"interface {name}:", "" if self._carrier[name] else _NO_CARRIER)
+            Tracked(f"interface {name}:", "" if self._carrier[name] else _NO_CARRIER)
             for name in self._pair.track.interfaces
         ]
 

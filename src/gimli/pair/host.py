@@ -24,7 +24,7 @@ from gimli.pair.nft import GuardRefused, GuardWatch
 from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
 from gimli.pair.tenure import Tenure
-from gimli.pair.track import Finding
+from gimli.pair.track import Tracked
 from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
 from gimli.pair.warden import look_and_mend
 from gimli.pair.wire import Receiver, Sender
@@ -126,10 +126,10 @@ class Host:
         }
         return {vhid: f"{name}: {trouble}" if trouble else "" for vhid, (name, trouble) in troubles.items()}
 
-    def look_at_links(self) -> list[Finding]:
+    def look_at_links(self) -> list[Tracked]:
         """What is wrong with tracked interfaces."""
         return [
-            Finding(f"interface {name}:", self._watch.trouble(name)) for name in self._pair.track.interfaces
+            Tracked(f"interface {name}:", self._watch.trouble(name)) for name in self._pair.track.interfaces
         ]
 
     def ask_for_carriers(self) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gimli.pair.packet import Address, Advertisement, Heard
     from gimli.pair.statesync import StateSync
     from gimli.pair.syncactions import Action as SyncAction
-    from gimli.pair.track import Finding
+    from gimli.pair.track import Tracked
 
 SEND_ERROR = 1
 """Added per advertisement that could not be sent, as OpenBSD does (carp_send_ad_error)."""
@@ -239,7 +239,7 @@ class Node:
                 self._demote(self.ledger.without(subject), now_s, at_once=False)
                 self._apply(seat, carp_events.SendRecovered(), now_s)
 
-    def found(self, findings: Iterable[Finding], now_s: float) -> None:
+    def found(self, findings: Iterable[Tracked], now_s: float) -> None:
         """What is tracked was looked at. Who is looked at is told by subject; what is not told stays."""
         ledger = self.ledger
         for finding in findings:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gimli.pair.host import Host
     from gimli.pair.linkwatch import LinkEvent
     from gimli.pair.replication import Replication
-    from gimli.pair.track import Finding
+    from gimli.pair.track import Tracked
     from gimli.pair.warden import Look
 
 T = TypeVar("T")
@@ -150,7 +150,7 @@ class Runtime:
             self._loop.after(_TRY_AGAIN_S, self._host.look_at_guard)  # what was in the way may tell nobody
         self._carry_out(now_s)
 
-    def found(self, findings: Iterable[Finding]) -> None:
+    def found(self, findings: Iterable[Tracked]) -> None:
         """What is tracked was looked at."""
         now_s = self._now_s()
         self._node.found(findings, now_s)

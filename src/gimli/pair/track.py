@@ -33,7 +33,7 @@ _RTF_UP = 0x1
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Tracked:
     """One thing that was looked at.
 
     Args:
@@ -57,7 +57,7 @@ class Tracker:
 
     def __init__(self, track: Track) -> None:
         self._track = track
-        self._latest: tuple[Finding, ...] = ()
+        self._latest: tuple[Tracked, ...] = ()
         self._looked_ns = clock.monotonic_ns()
         self._stop = threading.Event()
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -68,17 +68,17 @@ class Tracker:
         """Readable when there is something to take."""
         return self._read_fd
 
-    def take(self) -> tuple[Finding, ...]:
+    def take(self) -> tuple[Tracked, ...]:
         """The latest findings."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._read_fd, 4096)
         return self._latest
 
-    def late(self) -> Finding:
+    def late(self) -> Tracked:
         """Whether the looks themselves come back: one that does not must not look like health."""
         silent_s = (clock.monotonic_ns() - self._looked_ns) / clock.NANOSECONDS
         allowed_s = 2 * (self._track.interval_s + _LOOK_S_MAX)
-        return Finding("tracking", f"has not come back for {silent_s:.0f} s" if silent_s > allowed_s else "")
+        return Tracked("tracking", f"has not come back for {silent_s:.0f} s" if silent_s > allowed_s else "")
 
     def close(self) -> None:
         """End the thread; one that is stuck ends with the process."""
@@ -101,17 +101,17 @@ class Tracker:
                 return
 
 
-def look(track: Track) -> list[Finding]:
+def look(track: Track) -> list[Tracked]:
     """Look at everything once. Takes as long as a command that is tracked."""
     findings = _services(track.services) if track.services else []
     if track.default_route:
-        findings.append(Finding("default route", "" if _has_default_route() else "is not there"))
+        findings.append(Tracked("default route", "" if _has_default_route() else "is not there"))
     if track.command:
         findings.append(_command(track.command))
     return findings
 
 
-def _services(names: tuple[str, ...]) -> list[Finding]:
+def _services(names: tuple[str, ...]) -> list[Tracked]:
     try:
         states = {
             str(service["name"]): str(service["state"])
@@ -119,8 +119,8 @@ def _services(names: tuple[str, ...]) -> list[Finding]:
             for service in status["services"]
         }
     except GimliError as error:  # a monitor that answers, and not with a status
-        return [Finding(f"service {name}", f"cannot be asked for: {error}") for name in names]
-    return [Finding(f"service {name}", _unfit(states.get(name))) for name in names]
+        return [Tracked(f"service {name}", f"cannot be asked for: {error}") for name in names]
+    return [Tracked(f"service {name}", _unfit(states.get(name))) for name in names]
 
 
 def _unfit(state: str | None) -> str:
@@ -142,22 +142,22 @@ def _has_default_route() -> bool:
     return any(row[1] == "00" and row[9] != "lo" and int(row[8], 16) & _RTF_UP for row in rows)
 
 
-def _command(command: tuple[str, ...]) -> Finding:
+def _command(command: tuple[str, ...]) -> Tracked:
     name = f"command {os.path.basename(command[0])}"
     # Not a pipe: what the command leaves running would hold it open, and a full one would stop the command.
     with tempfile.TemporaryFile() as output:
         try:
             started = commands.start(command, output.fileno())
         except OSError as error:
-            return Finding(name, f"cannot be run: {error.strerror}")
+            return Tracked(name, f"cannot be run: {error.strerror}")
         if not select.select([started.pidfd], [], [], _LOOK_S_MAX)[0]:
             started.kill()
             started.end()
-            return Finding(name, f"has not ended after {_LOOK_S_MAX:.0f} s")
+            return Tracked(name, f"has not ended after {_LOOK_S_MAX:.0f} s")
         status = started.end()
         if not status:
-            return Finding(name)
+            return Tracked(name)
         output.seek(max(0, output.seek(0, os.SEEK_END) - _WORDS_BYTES))
         said = output.read().decode(errors="replace").strip().splitlines()
     words = f": {said[-1][:200]}" if said else ""
-    return Finding(name, f"failed with {status}{words}")
+    return Tracked(name, f"failed with {status}{words}")
