@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from pairsim.faults import Mood
 from pairsim.mutants import MUTANTS
 from pairsim.story import Failure, Story
 
@@ -27,9 +28,9 @@ def test_a_mutant_is_caught(mutant, monkeypatch):
     """Rules that nobody could break would be worth nothing."""
     mutant(monkeypatch)
     with pytest.raises(Failure):
-        _play_many()
+        _play_many(MUTANTS[mutant])
 
 
-def _play_many() -> None:
+def _play_many(mood: Mood) -> None:
     for seed in range(MUTANT_STORIES_MAX):
-        Story(seed).run()
+        Story(seed, mood=mood).run()

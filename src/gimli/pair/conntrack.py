@@ -243,7 +243,8 @@ class Writer:
             elif (key := ctmessage.key_of(refused)) not in settled:
                 settled.add(key)
                 self.tried_again += 1
-                # The rest of the batch is written already; what it says of this connection stays the last word.
+                # The rest of the batch is written already. What it says of this connection stays the last
+                # word.
                 self._write(again + _behind(batch, refused, key))
 
     def _refusals(self) -> list[tuple[bytes, int]]:
