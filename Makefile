@@ -29,10 +29,10 @@ demo: install ## See three real programs go down, and why (about a minute)
 test: install ## Run every test
 	@$(BIN)/pytest -q
 
-soak: install ## Simulate at length: monitor, pair, laboratory (docs/simulation.md); SEED=N begins elsewhere
+soak: install ## Simulate and fuzz at length, for an hour or so; SEED=N begins elsewhere
 	@GIMLI_SIMULATION_EVENTS=20000000 GIMLI_PAIR_STORIES=10000 GIMLI_SIMULATION_SEED=$(or $(SEED),100000) \
-		GIMLI_LAB_SOAK_S=600 $(BIN)/pytest -q -s tests/simulation tests/pairsim tests/lab/network/test_memory.py \
-		-k "invariants or memory"
+		GIMLI_FUZZ_PACKETS=1000000 GIMLI_LAB_SOAK_S=600 $(BIN)/pytest -q -s tests/simulation tests/pairsim \
+		tests/pair/test_fuzz.py tests/lab/network/test_memory.py -k "invariants or fuzz or memory"
 
 check: $(STAMPS)/venv ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pairsim.faults import Mood
 from pairsim.mutants import MUTANTS
 from pairsim.story import Failure, Story
+
+if TYPE_CHECKING:
+    from pairsim.faults import Mood
 
 STORIES = int(os.environ.get("GIMLI_PAIR_STORIES", "400"))
 FIRST = int(os.environ.get("GIMLI_SIMULATION_SEED", "0"))

@@ -261,6 +261,8 @@ class Writer:
                 continue
             for message in netlink.messages(answer):
                 kind = netlink.HEADER.unpack_from(message)[1]
+                if len(message) < 2 * netlink.HEADER.size + 4:
+                    continue  # no answer to what we have written
                 number = -struct.unpack_from("=i", message, netlink.HEADER.size)[0]
                 refused = message[netlink.HEADER.size + 4 :]
                 is_gone = number == errno.ENOENT and _is_deletion(refused)  # that was wanted
