@@ -68,7 +68,7 @@ class Firewall(Host):
         self.filter = PacketFilter(
             engine, self.name, pf, index, queue, self._side_of, self._send_own, recorder
         )
-        self._has_guard = config.guard
+        self._has_guard = config.is_guarded
         self._cpu_s = pf.cpu_s
         self._is_forwarding_groups = pf.is_forwarding_groups
         self._carps: dict[str, int] = {}
