@@ -11,6 +11,8 @@ from gimli.lab.network.simulator.world import World
 from gimli.lab.network.topology import Client, Firewall, Pf, Request
 
 PFSYNC_MULTICAST = network("pfsync-multicast")
+LINUX_PAIR = network("linux-pair")
+LINUX_FAILOVER = network("linux-failover")
 GROUP_MAC = "01:00:5e:00:02:64"
 SERVICE = "192.0.2.100"
 OUTSIDE = "203.0.113.1"
@@ -42,6 +44,11 @@ def firewalls(topology=PFSYNC_MULTICAST, **changes):
 def pf(topology=PFSYNC_MULTICAST, **changes):
     """Both packet filters changed alike."""
     return firewalls(topology, pf=replace(topology.firewalls[0].pf, **changes))
+
+
+def linux(topology=LINUX_PAIR, **changes):
+    """Both Linux kernels, and what their pair is told, changed alike."""
+    return firewalls(topology, linux=replace(topology.firewalls[0].linux, **changes))
 
 
 def dmz(topology=PFSYNC_MULTICAST, **changes):

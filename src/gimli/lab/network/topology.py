@@ -222,8 +222,8 @@ class Firewall:
         sync: the interface by which states are replicated; empty when they are not.
         gateway: to the internet.
         neighbours: addresses whose MAC is set by hand: what a balancer's group MAC needs.
-        guard: frames to group MACs that hold no group's packet are dropped at the NIC while it is BACKUP; None
-            where nobody has said.
+        guard: frames to group MACs that hold no group's packet are dropped at the NIC while it is BACKUP;
+            None where nobody has said.
         model: decides which of ``pf`` and ``linux`` counts.
     """
 
@@ -426,3 +426,15 @@ class Topology:
     def firewalls(self) -> tuple[Firewall, ...]:
         """The pair."""
         return tuple(host for host in self.hosts if isinstance(host, Firewall))
+
+    def sync_peer_of(self, firewall: Firewall) -> str:
+        """The other firewall's address on the sync link of this one; empty where there is none."""
+        networks = {each.network for each in firewall.interfaces if each.name == firewall.sync}
+        found = (
+            each.address.partition("/")[0]
+            for other in self.firewalls
+            if other is not firewall
+            for each in other.interfaces
+            if each.network in networks
+        )
+        return next(found, "")
