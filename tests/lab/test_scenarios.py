@@ -84,6 +84,8 @@ def test_what_a_change_makes_of_it(name, old, new, what_fails):
 
 UNGUARDED = ('model = "linux"\n', 'model = "linux"\nguard = false\n')
 MINDED = ('mode = "kernel"\n', 'mode = "kernel"\nliberal = false\n')
+UNSYNCED = ('sync = "sync"\nneighbours', "neighbours")
+LOOSE = ('mode = "kernel"\n', "loose = true\n")
 IN_MEMORY = ('mode = "kernel"\n', 'mode = "cache"\n')
 
 
@@ -91,12 +93,14 @@ IN_MEMORY = ('mode = "kernel"\n', 'mode = "cache"\n')
     ("pairs", "tracked", "lost", "resets", "what_fails"),
     [
         ([], 0, 0, 0, set()),
-        ([UNGUARDED], 2766, 0, 0, {TRACKED}),
-        ([UNGUARDED, MINDED], 2766, 18, 22, {TRACKED, FREEZE, BAD, RESET}),
-        ([UNGUARDED, MINDED, IN_MEMORY], 2766, 0, 0, {TRACKED}),
+        ([UNGUARDED], 8491, 0, 0, {TRACKED}),
+        ([UNGUARDED, MINDED], 8491, 21, 14, {TRACKED, FREEZE, BAD, RESET}),
+        ([UNGUARDED, MINDED, IN_MEMORY], 8491, 0, 0, {TRACKED}),
         ([MINDED], 0, 0, 0, set()),
+        ([UNSYNCED], 0, 22, 0, {FREEZE}),
+        ([UNSYNCED, LOOSE], 0, 0, 0, set()),
     ],
-    ids=["as it is", "no guard", "windows minded", "in memory", "guarded"],
+    ids=["as it is", "no guard", "windows minded", "in memory", "guarded", "no sync", "loose"],
 )
 def test_what_a_linux_pair_needs_its_guard_for(pairs, tracked, lost, resets, what_fails):
     run = play("linux-pair", *pairs)

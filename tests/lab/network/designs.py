@@ -8,7 +8,7 @@ from dataclasses import replace
 from gimli.lab.catalogue import network
 from gimli.lab.network.simulator.run import simulate
 from gimli.lab.network.simulator.world import World
-from gimli.lab.network.topology import Client, Firewall, Pf, Request
+from gimli.lab.network.topology import Client, Fault, Firewall, Kind, Pf, Request
 
 PFSYNC_MULTICAST = network("pfsync-multicast")
 LINUX_PAIR = network("linux-pair")
@@ -69,6 +69,21 @@ def small(topology=PFSYNC_MULTICAST, *, connections=4, lasts_s=20.0):
     """A few connections, of small pages only."""
     short = traffic(topology, connections=connections, over_s=2.0, mix=PAGES, requests=(2, 3))
     return replace(short, lasts_s=lasts_s)
+
+
+def quick(topology=LINUX_PAIR):
+    """A dozen connections that are busy when the master dies, and given up soon."""
+    busy = traffic(
+        topology,
+        connections=12,
+        over_s=2.0,
+        mix=PAGES,
+        requests=(12, 15),
+        thinks_s=(0.3, 0.8),
+        gives_up_s=4.0,
+        patience_s=6.0,
+    )
+    return replace(busy, lasts_s=18.0, faults=(Fault(8.0, Kind.POWER, "fw1"),))
 
 
 def near(topology=PFSYNC_MULTICAST):

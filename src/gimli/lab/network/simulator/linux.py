@@ -101,6 +101,7 @@ class LinuxFirewall(Firewall):
         self._epoch = 0
         self._daemon: Daemon | None = None
         self.seats: list[Seat] = []
+        self._by_mac: dict[int, Seat] = {}
         self.fence = Fence(engine, self._look_at_roles)
         self.table = ConntrackTable(engine, self.name, config.linux, flows, self._side_of, recorder)
 
@@ -111,6 +112,7 @@ class LinuxFirewall(Firewall):
                 Seat(carp.vhid, self.nics[carp.interface], carp.address, _mac_of(carp.vhid))
                 for carp in self._config.carp
             ]
+            self._by_mac = {seat.mac: seat for seat in self.seats}
         self._daemon = Daemon(self.engine, self, self._config, self._peer, self._chance, self._epoch)
         self._daemon.begin()
 
@@ -216,7 +218,8 @@ class LinuxFirewall(Firewall):
         return self.route(address)[0].name
 
     def _answers_at(self, mac: int) -> bool:
-        return any(seat.mac == mac and self.fence.holds(seat.vhid) for seat in self.seats)
+        seat = self._by_mac.get(mac)
+        return seat is not None and self.fence.holds(seat.vhid)
 
     # What its daemon has the kernel do.
 
