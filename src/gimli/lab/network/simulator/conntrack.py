@@ -42,6 +42,7 @@ TIMEOUTS_S = (120, 120, 60, 432_000, 120, 60, 30, 120, 10, 120)
 """By state: nf_conntrack_tcp_timeout_*."""
 
 _IGNORED = "ignored"
+_CLOSING = frozenset({FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE})
 _INVALID_ALWAYS = (_IV,) * 10
 _TABLE = (
     {
@@ -68,7 +69,7 @@ _TABLE = (
 """By direction, kind of packet and state, the next state: tcp_conntracks."""
 
 ACK_WINDOW = 66_000
-"""MAXACKWINCONST: an acknowledgement may be this much older than what is awaited, or the largest window."""
+"""MAXACKWINCONST: an acknowledgement older by more, and by more than the largest window, is a late one."""
 
 
 class Half:
@@ -104,6 +105,7 @@ class Connection:
         is_translated: the two flows are not each other's reverse.
         is_replica: ctnetlink has made it.
         changed: something of it is to be told.
+        last: kind and direction of its last packet, and where the data of the last acknowledgement ended.
         expires_s: when it is removed.
     """
 
@@ -116,6 +118,7 @@ class Connection:
         "is_confirmed",
         "is_replica",
         "is_translated",
+        "last",
         "original",
         "reply",
         "state",
@@ -132,6 +135,7 @@ class Connection:
         self.is_translated = reply is not original.reverse
         self.is_replica = False
         self.changed = False
+        self.last = (0, ORIGINAL, 0)
         self.expires_s = 0.0
 
 
@@ -175,35 +179,65 @@ def track(tracked: Connection, direction: int, segment: Segment) -> tuple[Verdic
     Returns:
         Whether it fits, and why it does not.
     """
-    flags = segment.flags
+    kind = _kind(segment.flags)
     old = tracked.state
-    new = _TABLE[direction].get(_kind(flags), _INVALID_ALWAYS)[old]
-    if new == _IG:
-        return Verdict.FITS, ""
+    new = _TABLE[direction].get(kind, _INVALID_ALWAYS)[old]
     if new == _IV:
         return Verdict.INVALID, f"not in {STATES[old]}"
     if new == SYN_SENT and old >= TIME_WAIT:
         return Verdict.ANEW, ""
-    if flags & RST:
-        asked = tracked.halves[1 - direction].maxack
-        if asked >= 0:
-            if segment.seq < asked:
-                return Verdict.INVALID, f"RST at {segment.seq}, acknowledged up to {asked}"
-            if old == ESTABLISHED and segment.seq != asked:
-                new = old  # whether its receiver takes it is not known
-    wrong = _look_at_window(tracked, direction, segment)
+    if new == _IG:
+        tracked.last = (kind, direction, _end_of(segment))
+        return Verdict.FITS, ""
+    wrong: str | None = None
+    is_looked_at = True
+    if kind == RST:
+        wrong, new, is_looked_at = _judge_reset(tracked, direction, segment)
+    if wrong is None and is_looked_at:
+        wrong = _look_at_window(tracked, direction, segment)
     if wrong is _IGNORED:
         return Verdict.FITS, ""
     if wrong:
+        _note_invalid(tracked, kind, direction)
         return Verdict.INVALID, wrong
+    # Where the last acknowledgement's data ends; of other packets, that stays.
+    end = _end_of(segment) if kind == ACK and wrong is None else tracked.last[2]
+    tracked.last = (kind, direction, end)
     if new != old:
         tracked.state = new
         tracked.changed = True
     if direction == REPLY and not tracked.has_reply:
         tracked.has_reply = tracked.changed = True
-    if not tracked.is_assured and new == ESTABLISHED and old in {SYN_RECV, ESTABLISHED}:
+    if not tracked.is_assured and tracked.has_reply and new == ESTABLISHED and old in {SYN_RECV, ESTABLISHED}:
         tracked.is_assured = tracked.changed = True
     return Verdict.FITS, ""
+
+
+def _judge_reset(tracked: Connection, direction: int, segment: Segment) -> tuple[str | None, int, bool]:
+    """Why a reset is refused, the state behind it, and whether its window is looked at."""
+    old = tracked.state
+    if old in _CLOSING:
+        return None, CLOSE, False  # another connection may have its addresses by now
+    kind, last_direction, last_end = tracked.last
+    asked = tracked.halves[1 - direction].maxack
+    new = CLOSE
+    is_established = old == ESTABLISHED and tracked.is_assured
+    if asked >= 0 and kind != SYN and not (segment.seq == 0 and not is_established):
+        if segment.seq < asked:
+            return f"RST at {segment.seq}, acknowledged up to {asked}", old, True
+        is_behind_data = (kind, last_direction, last_end) == (ACK, direction, segment.seq)
+        if is_established and segment.seq != asked and not is_behind_data:
+            new = old  # its receiver may ask whether it is meant
+    answers = (tracked.has_reply and kind == SYN) or (not tracked.is_assured and kind == ACK)
+    return None, new, not (answers and segment.ack == last_end)
+
+
+def _note_invalid(tracked: Connection, kind: int, direction: int) -> None:
+    """Of the ends that do not fit, the first one is remembered."""
+    last_kind, last_direction, last_end = tracked.last
+    answers = last_direction != direction and last_kind in {FIN, RST}
+    if tracked.is_assured and kind in {FIN, RST} and not answers:
+        tracked.last = (kind, direction, last_end)
 
 
 def _kind(flags: int) -> int:
@@ -226,8 +260,8 @@ def _take_options(half: Half, segment: Segment) -> None:
     half.scale = max(segment.wscale, 0)
 
 
-def _look_at_window(tracked: Connection, direction: int, segment: Segment) -> str:
-    """tcp_in_window(): nothing when the packet fits, or when its sender's half is liberal."""
+def _look_at_window(tracked: Connection, direction: int, segment: Segment) -> str | None:
+    """tcp_in_window(): None when the packet fits, "" when it does not and its sender's half is liberal."""
     sender, receiver = tracked.halves if direction == ORIGINAL else tracked.halves[::-1]
     flags, seq, ack = segment.flags, segment.seq, segment.ack
     end = seq + segment.length
@@ -238,29 +272,26 @@ def _look_at_window(tracked: Connection, direction: int, segment: Segment) -> st
         if high > sack:
             sack = high
     if not sender.maxwin or (flags & SYN and end > sender.end and tracked.state in {SYN_SENT, SYN_RECV}):
-        _first_of(sender, receiver, segment, end, sack)
+        _first_of(sender, receiver, direction, segment, end, sack)
     if not flags & ACK or (flags & RST and not ack):
         ack = sack = receiver.end
     if flags & RST and not seq and tracked.state == SYN_SENT:
         seq = end = sender.end
     wrong = _misfit(sender, receiver, seq, end, sack)
     if wrong:
-        if _is_overshot(sender, receiver, seq, end, sack):
-            sender.end = end  # if its receiver acknowledges it, that is to fit
-            return _IGNORED
         return "" if sender.is_liberal else wrong
     _move(sender, receiver, segment, end, ack, sack)
-    return ""
+    return None
 
 
-def _first_of(sender: Half, receiver: Half, segment: Segment, end: int, sack: int) -> None:
+def _first_of(sender: Half, receiver: Half, direction: int, segment: Segment, end: int, sack: int) -> None:
     """The first packet of a half tells what is known of it."""
     sender.end = end
     if segment.flags & SYN:
         sender.maxend = end
         sender.maxwin = max(segment.win, 1)
         _take_options(sender, segment)
-        if not (sender.has_scale and receiver.has_scale):
+        if direction == REPLY and not (sender.has_scale and receiver.has_scale):
             sender.scale = receiver.scale = 0
         return
     sender.maxwin = max(segment.win << sender.scale, 1)
@@ -273,25 +304,19 @@ def _first_of(sender: Half, receiver: Half, segment: Segment, end: int, sack: in
 
 
 def _misfit(sender: Half, receiver: Half, seq: int, end: int, sack: int) -> str:
-    """Which of the four tests fails, in the kernel's words."""
+    """Which of the tests fails, in the kernel's words; what fails by too little is let pass, untracked."""
+    oldest_ack = receiver.end - max(sender.maxwin, ACK_WINDOW)
+    oldest_end = sender.end - receiver.maxwin
     if seq > sender.maxend:
+        if oldest_end <= end < sender.maxend + receiver.maxwin and oldest_ack <= sack <= receiver.end:
+            sender.end = end  # there are TCPs that send a little more; if that is acknowledged, it is to fit
+            return _IGNORED
         return f"SEQ is over the upper bound: {seq} > {sender.maxend}"
     if sack > receiver.end:
         return f"ACK is over the upper bound (ACKed data not seen yet): {sack} > {receiver.end}"
-    if receiver.maxwin and end < sender.end - receiver.maxwin:
-        return f"SEQ is under the lower bound: {end} < {sender.end - receiver.maxwin}"
-    if sack < receiver.end - max(sender.maxwin, ACK_WINDOW):
-        return f"ACK is under the lower bound: {sack} < {receiver.end - max(sender.maxwin, ACK_WINDOW)}"
+    if (receiver.maxwin and end < oldest_end) or sack < oldest_ack:
+        return _IGNORED  # sent again, or delayed
     return ""
-
-
-def _is_overshot(sender: Half, receiver: Half, seq: int, end: int, sack: int) -> bool:
-    """Whether all that is wrong is that a little more was sent than was allowed: since 6.1 that passes."""
-    return (
-        seq > sender.maxend
-        and end - sender.maxend < receiver.maxwin
-        and receiver.end - max(sender.maxwin, ACK_WINDOW) <= sack <= receiver.end
-    )
 
 
 def _move(sender: Half, receiver: Half, segment: Segment, end: int, ack: int, sack: int) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gimli.lab.network.simulator import ctnetlink
 from gimli.lab.network.simulator.conntrack import (
+    CLOSE,
     ORIGINAL,
     REPLY,
     TIMEOUTS_S,
@@ -150,7 +151,8 @@ class ConntrackTable:
     ) -> Verdict:
         verdict, why = track(tracked, direction, segment)
         if verdict is Verdict.FITS:
-            tracked.expires_s = self._engine.now_s + TIMEOUTS_S[tracked.state]
+            state = CLOSE if segment.flags & RST else tracked.state
+            tracked.expires_s = self._engine.now_s + TIMEOUTS_S[state]
         recorder = self._recorder
         if verdict is Verdict.INVALID or segment.flow.connection in recorder.traced:
             recorder.judged(self._name, side, segment, tracked, why, is_copy=is_copy)
