@@ -17,7 +17,7 @@ PACKAGES += iproute2 nftables conntrack ucarp tcpdump tshark iputils-ping ethtoo
 PEERS := runit s6 supervisor keepalived conntrackd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak labsoak check bench chaos install wheel package lib clean
+.PHONY: help demo test soak check bench chaos install wheel package lib clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -29,12 +29,10 @@ demo: install ## See three real programs go down, and why (about a minute)
 test: install ## Run every test
 	@$(BIN)/pytest -q
 
-soak: install ## Twenty million events against the monitor in simulation (docs/simulation.md); SEED=N begins elsewhere
-	@GIMLI_SIMULATION_EVENTS=20000000 GIMLI_SIMULATION_SEED=$(or $(SEED),100000) \
-		$(BIN)/pytest -q -s tests/simulation -k invariants
-
-labsoak: install ## Ten minutes of incident 2's network in simulation: memory must stay flat (docs/lab/simulator.md)
-	@GIMLI_LAB_SOAK_S=600 $(BIN)/pytest -q -s tests/lab/network/test_memory.py
+soak: install ## Simulate and fuzz at length, for an hour or so; SEED=N begins elsewhere
+	@GIMLI_SIMULATION_EVENTS=20000000 GIMLI_PAIR_STORIES=10000 GIMLI_SIMULATION_SEED=$(or $(SEED),100000) \
+		GIMLI_FUZZ_PACKETS=1000000 GIMLI_LAB_SOAK_S=600 $(BIN)/pytest -q -s tests/simulation tests/pairsim \
+		tests/pair/test_fuzz.py tests/lab/network/test_memory.py -k "invariants or fuzz or memory"
 
 check: $(STAMPS)/venv ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

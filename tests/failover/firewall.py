@@ -33,7 +33,7 @@ table ip firewall {{
         counter name forwarded
         ct state established,related accept
         ct state invalid drop
-        iifname {{ lan0, carp1 }} ct state new tcp flags & (syn|ack) == syn accept
+        iifname {{ lan0, carp1, vrrp1 }} ct state new tcp flags & (syn|ack) == syn accept
     }}
     chain postrouting {{
         type nat hook postrouting priority srcnat;

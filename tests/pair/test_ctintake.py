@@ -1,18 +1,20 @@
 """The hot path does what the slow one does."""
 
 import ipaddress
+import struct
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimli.errors import PeerError
-from gimli.pair import ctmessage
+from gimli.pair import ctintake, ctmessage
 from gimli.pair.ctfilter import Exemption, Filter
 from gimli.pair.ctintake import Intake
 from tests.pair.connections import (
     BEGUN,
     DUMPED,
     ENDED,
+    ESTABLISHED,
     ICMP,
     ICMPV6,
     SCTP,
@@ -140,3 +142,15 @@ def test_exemptions_are_left_out():
     for _ in range(2):  # the second answer is remembered
         assert [intake.take([one.message(BEGUN)]) for one in left_out] == [[]] * 4
         assert [len(intake.take([one.message(UPDATED)])) for one in passed] == [1] * 4
+
+
+def test_an_entry_that_is_cut_off_within_its_last_number_is_refused():
+    """Once one that ends with that number is known, nothing but its length tells them apart."""
+    message = Connection(state=ESTABLISHED).message(DUMPED)
+    end = ctintake._ENTRIES[message[16:17]].tail.start
+    intake = Intake(Filter())
+    for length in (end, end, end - 3):
+        taken = intake.take_dumped([struct.pack("=I", length) + message[4:length]])
+        assert [ctmessage.split(made) for _, made in taken] == [[one] for one in taken]
+        assert len(taken) == (length == end)
+    assert intake.refused == 1

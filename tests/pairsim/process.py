@@ -24,8 +24,8 @@ CALLS_PER_S_MAX = 6000
 """Twice what two vhids in the fastest mode with full traffic were seen to need."""
 _LATENCY_S = 0.00005
 _SPARED = 2
-"""Calls after it stood still in which it comes to no harm: in the next one it corrects a lease that the kernel
-has counted from too late. To stand still within one call of 50 us and end within the next is not told here."""
+"""Calls after it stood still in which it comes to no harm: in the next one it corrects a lease that the
+kernel has counted from too late. To stand still within one call of 50 us and end in the next is not told."""
 
 
 class Killed(BaseException):

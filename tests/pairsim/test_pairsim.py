@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pairsim.mutants import MUTANTS
 from pairsim.story import Failure, Story
+
+if TYPE_CHECKING:
+    from pairsim.faults import Mood
 
 STORIES = int(os.environ.get("GIMLI_PAIR_STORIES", "400"))
 FIRST = int(os.environ.get("GIMLI_SIMULATION_SEED", "0"))
@@ -27,9 +31,9 @@ def test_a_mutant_is_caught(mutant, monkeypatch):
     """Rules that nobody could break would be worth nothing."""
     mutant(monkeypatch)
     with pytest.raises(Failure):
-        _play_many()
+        _play_many(MUTANTS[mutant])
 
 
-def _play_many() -> None:
+def _play_many(mood: Mood) -> None:
     for seed in range(MUTANT_STORIES_MAX):
-        Story(seed).run()
+        Story(seed, mood=mood).run()

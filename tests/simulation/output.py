@@ -44,20 +44,21 @@ class VirtualOutput:
         self.fd = fd
         self._fifo = me.file(fd)
 
-    def drain(self, is_ready: int = 0) -> None:
-        """Take what is there; when it is the loop that calls, maybe not all: it comes back for the rest."""
+    def drain(self, least: int = 1) -> int:
+        """Take what is there; where little may be left, maybe not all."""
         self._me.call()
         self._me.file(self.fd)
         waiting = self._fifo.messages
         if not waiting:
-            return
+            return 0
         world = self._me.world
-        count = world.chance.randint(1, len(waiting)) if is_ready and world.likely(0.3) else len(waiting)
+        count = world.chance.randint(1, len(waiting)) if least > 1 and world.likely(0.3) else len(waiting)
         is_losing = not self.file.write([waiting.popleft() for _ in range(count)])
         self._fifo.ready = READ if waiting else 0
         if is_losing and not self._is_losing:
             self._tell("output-lost", why="the disk is full")
         self._is_losing = is_losing
+        return count
 
     flush = drain
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gimli.monitor.config import Log
 
 _BYTES_AT_ONCE = 1_048_576
-"""Then the other services have their turn; epoll comes back for the rest."""
+"""Then the other services have their turn."""
 _HOLD_S = 1.0
 _QUIET_S = 5.0
 """So long nothing is dropped before a flood, or a full disk, counts as over."""
@@ -107,17 +107,25 @@ class Output:
         lost = self._lost
         return {"fd": self.fd, "lost": [lost.why, lost.bytes, lost.lines]}
 
-    def drain(self, _: int = 0) -> None:
-        """Take what is there."""
-        left = _BYTES_AT_ONCE
-        while left > 0 and (size := available_bytes(self.fd)):
+    def drain(self, least: int = 1) -> int:
+        """Take what is there, piece by piece.
+
+        Args:
+            least: how many bytes there must be for another piece; the first is taken however small it is.
+
+        Returns:
+            How many bytes were taken.
+        """
+        taken = 0
+        while taken < _BYTES_AT_ONCE and (size := available_bytes(self.fd)) >= (least if taken else 1):
             size = min(size, PIECE_BYTES)
             token = self._spool.prepare(self.fd, size)
             self._mark(Phase.READING, token, 0, 0, size)
             self._take(self._spool.read(self.fd, size))
-            left -= size
-        if left < _BYTES_AT_ONCE:
+            taken += size
+        if taken:
             self._rest()
+        return taken
 
     def flush(self) -> None:
         """Take what is there, and write what is held back: somebody is about to read the end of it."""

@@ -8,6 +8,7 @@ the names away, not the files.
 from __future__ import annotations
 
 from gimli.monitor.config import Log
+from gimli.monitor.pace import Pace
 from gimli.value import plain
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class ServiceFiles:
         OSError: a file cannot be made.
     """
 
-    __slots__ = ("_config", "_log", "_site", "_tell", "output", "page")
+    __slots__ = ("_config", "_log", "_pace", "_site", "_tell", "output", "page")
 
     def __init__(
         self,
@@ -156,17 +157,17 @@ class ServiceFiles:
             site.loop.after,
             packed,
         )
-        site.loop.watch(self.output.fd, self.output.drain)
+        self._pace = Pace(site.loop, self.output)
 
     def _switch_output(self, output: Output, fd: int | None) -> None:
-        self._site.loop.forget(output.fd)
+        self._pace.close()
         try:
             output.switch_to(fd)
         finally:
-            self._site.loop.watch(output.fd, output.drain)
+            self._pace = Pace(self._site.loop, output)
 
     def _close_output(self) -> None:
         if self.output:
-            self._site.loop.forget(self.output.fd)
+            self._pace.close()
             self.output.close()
             self.output = None

@@ -243,7 +243,8 @@ class Writer:
             elif (key := ctmessage.key_of(refused)) not in settled:
                 settled.add(key)
                 self.tried_again += 1
-                # The rest of the batch is written already; what it says of this connection stays the last word.
+                # The rest of the batch is written already. What it says of this connection stays the last
+                # word.
                 self._write(again + _behind(batch, refused, key))
 
     def _refusals(self) -> list[tuple[bytes, int]]:
@@ -260,6 +261,8 @@ class Writer:
                 continue
             for message in netlink.messages(answer):
                 kind = netlink.HEADER.unpack_from(message)[1]
+                if len(message) < 2 * netlink.HEADER.size + 4:
+                    continue  # no answer to what we have written
                 number = -struct.unpack_from("=i", message, netlink.HEADER.size)[0]
                 refused = message[netlink.HEADER.size + 4 :]
                 is_gone = number == errno.ENOENT and _is_deletion(refused)  # that was wanted

@@ -95,7 +95,7 @@ def second_try(refused: bytes, error: int) -> list[bytes] | None:
     Returns:
         Messages; None when nothing is left to try.
     """
-    if error not in _WORTH_A_TRY:
+    if error not in _WORTH_A_TRY or len(refused) < netlink.HEADER.size:
         return None
     try:
         length, kind, _, tried, _ = netlink.HEADER.unpack_from(refused)

@@ -100,7 +100,8 @@ class Intake:
         for message in messages:
             layout, known = self._entries.get(message[_FAMILY], other)
             usual = number(message[layout.head], "little") & layout.mask == layout.shape
-            if not usual or message[_KIND] != _DUMPED:
+            # A number at the end that is cut off looks like a small one.
+            if not usual or len(message) < layout.tail.start or message[_KIND] != _DUMPED:
                 self._take_any(message, taken)
                 continue
             if not self._passes(layout, message):

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
+from gimli.errors import PeerError
 from gimli.pair import netlink, netlink_socket
 from gimli.pair.netlink import attribute, nest, text
 from gimli.pair.netlink_socket import Message
@@ -60,8 +61,12 @@ class Address:
 
 
 def link_of(body: bytes) -> Link:
-    """A link from the body of NEWLINK or DELLINK."""
-    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    """A link from the body of NEWLINK or DELLINK.
+
+    Raises:
+        PeerError: it is not well formed.
+    """
+    _, _, index, flags, _ = netlink.fixed(_IFINFO, body)
     parts = dict(netlink.contents(body, _IFINFO.size))
     info = dict(netlink.contents(parts.get(18, b"")))  # IFLA_LINKINFO
     return Link(
@@ -78,11 +83,20 @@ def link_of(body: bytes) -> Link:
 
 
 def address_of(body: bytes) -> Address:
-    """An address from the body of NEWADDR or DELADDR."""
-    _, length, _, _, index = _IFADDR.unpack_from(body)
+    """An address from the body of NEWADDR or DELADDR.
+
+    Raises:
+        PeerError: it is not well formed.
+    """
+    _, length, _, _, index = netlink.fixed(_IFADDR, body)
     parts = dict(netlink.contents(body, _IFADDR.size))
-    packed = parts.get(2) or parts[1]  # IFA_LOCAL; IFA_ADDRESS is the peer's on a point-to-point link
-    return Address(index, ip_interface((packed, length)), (parts.get(11) or b"\0")[0])  # IFA_PROTO
+    # IFA_LOCAL; IFA_ADDRESS is the peer's on a point-to-point link.
+    packed = parts.get(2) or parts.get(1, b"")
+    try:
+        address = ip_interface((packed, length))
+    except ValueError as error:
+        raise PeerError(f"an address of {len(packed)} bytes, /{length}") from error
+    return Address(index, address, (parts.get(11) or b"\0")[0])  # IFA_PROTO
 
 
 class Links:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gimli.errors import PeerError
 from gimli.pair import links, netlink_socket
 from gimli.pair.links import Link, Links, address_of, link_of
 
@@ -76,7 +77,12 @@ class LinkWatch:
     def read(self) -> list[LinkEvent]:
         """What has happened, in order, without waiting."""
         heard, lost = self._subscription.read()
-        events = [event for kind, _, body in heard for event in self._hear(kind, body)]
+        events: list[LinkEvent] = []
+        for kind, _, body in heard:
+            try:
+                events += self._hear(kind, body)
+            except PeerError:
+                lost = True  # what it was to say is there to be seen
         return events + self._look() if lost else events
 
     def poll(self) -> list[LinkEvent]:
@@ -97,7 +103,7 @@ class LinkWatch:
             gone = address_of(body)
             name = self._known[gone.index].name if gone.index in self._known else ""
             return [AddressWent(name, str(gone.address.ip))] if name in self._trouble else []
-        if kind not in {links.NEWLINK, links.DELLINK} or body[0]:
+        if kind not in {links.NEWLINK, links.DELLINK} or body[:1] != b"\0":
             return []  # of another family: a bridge's news about its ports
         link = link_of(body)
         if kind == links.NEWLINK:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gimli.errors import PeerError
 
@@ -41,6 +41,17 @@ def messages(buffer: bytes) -> Iterator[bytes]:
             raise PeerError(f"a netlink message of {length} bytes in {end - offset}")
         yield buffer[offset : offset + length]
         offset += aligned(length)
+
+
+def fixed(layout: struct.Struct, body: bytes) -> tuple[Any, ...]:
+    """What stands before a body's attributes.
+
+    Raises:
+        PeerError: it is shorter than that.
+    """
+    if len(body) < layout.size:
+        raise PeerError(f"a body of {len(body)} bytes, expected at least {layout.size}")
+    return layout.unpack_from(body)
 
 
 def attributes(data: bytes, start: int, end: int) -> dict[int, bytes]:

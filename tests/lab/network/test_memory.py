@@ -1,4 +1,4 @@
-"""A long run needs no more room than a short one. ``make labsoak`` lets it go on for ten minutes."""
+"""A long run needs no more room than a short one. ``make soak`` lets it go on for ten minutes."""
 
 from __future__ import annotations
 
