@@ -27,10 +27,13 @@ from gimli.lab.network.topology import (
     Fault,
     Kind,
     Link,
+    Linux,
     Merge,
+    Model,
     Release,
     Switch,
 )
+from gimli.pair.syncactions import Mode
 from gimli.toml_file import ConfigError
 from tests.lab.network.designs import streams
 
@@ -180,6 +183,29 @@ def test_each_cause_is_set_alone_and_one_firewall_may_differ():
     assert (second.pf.merge, second.pf.forwards_groups) == (Merge.PER_PEER, True)
 
 
+LINUX = """model = "linux"
+linux = { mode = "kernel", liberal = false }
+"""
+
+
+def test_a_firewall_is_a_linux_pair_when_it_is_said():
+    """What is not said is as the pair's own default, the guard among it."""
+    text = changed(
+        ('name = "fw"\n', f'name = "fw"\n{LINUX}'),
+        ("[traffic]", "[linux]\nloose = true\n[traffic]"),
+        text=SMALL + FIREWALL,
+    )
+    (firewall,) = read(text).firewalls
+    assert firewall.model is Model.LINUX
+    assert firewall.linux == Linux(mode=Mode.KERNEL, liberal=False, loose=True)
+    assert firewall.is_guarded
+    (firewall,) = read(changed((LINUX, f"{LINUX}guard = false\n"), text=text)).firewalls
+    assert not firewall.is_guarded
+    (firewall,) = read(SMALL + FIREWALL).firewalls
+    assert firewall.model is Model.PF
+    assert not firewall.is_guarded
+
+
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_every_expectation_can_be_written(sentence):
     assert parse_expectation(sentence).expect.value in sentence
@@ -238,6 +264,18 @@ def test_an_error_says_where_and_what_was_expected(old, new, said):
             'firewall.1.interfaces.ext.lnk: unknown key; did you mean "link"?',
         ),
         ('name = "fw"', 'name = "fw"\nsync = "s"', 'firewall.1.sync: it has no interface "s"'),
+        ('name = "fw"', 'name = "fw"\nmodel = "bsd"', 'firewall.1.model: "bsd" is none of "pf", "linux"'),
+        (
+            'name = "fw"', 'name = "fw"\nlinux = { loose = true }', 'firewall.1.linux: its model is "pf"',
+        ),
+        (
+            'name = "fw"', 'model = "linux"\nname = "fw"\npf = { block = "drop" }',
+            'firewall.1.pf: its model is "linux"',
+        ),
+        (
+            '"192.0.2.100" }', '"192.0.2.100", advbase = 0 }',
+            "firewall.1.carp.1.advbase: expected 1 to 254; 0 is the fast mode",
+        ),
         ('name = "fw"', 'name = "fw"\npf = { release = "4.8" }', 'firewall.1.pf.release: "4.8" is none of'),
         (
             'name = "lan"', 'name = "lan"\nblocked = ["fw2"]',
@@ -250,6 +288,27 @@ def test_an_error_in_a_nested_table_has_its_line(old, new, said):
     (problem,) = [problem for problem in problems(text) if said in problem]
     line = int(problem.split(":")[0].removeprefix("line "))
     assert new.splitlines()[-1] in text.splitlines()[line - 1]
+
+
+def test_the_two_of_a_pair_are_of_one_model_with_timers_that_leave_time_for_a_lease():
+    linux = FIREWALL.replace('name = "fw"', 'name = "fw"\nmodel = "linux"')
+    second = FIREWALL.replace('name = "fw"', 'name = "fw2"').replace("192.0.2.1/", "192.0.2.2/")
+    second = second[second.index("[[firewall]]") : second.index("[[client]]")]
+    assert [problem for problem in problems(SMALL + linux + second) if "both are of one model" in problem]
+    fast = changed(('"192.0.2.100" }', '"192.0.2.100", advbase = 0, advskew = 4 }'), text=SMALL + linux)
+    assert read(fast).firewalls[0].carp[0].advbase == 0
+    (problem,) = problems(changed(("advskew = 4", "advskew = 1"), text=fast))
+    assert "carp.1.advskew: advertisements every 4 ms are too rare for a peer that waits 12 ms" in problem
+    assert "there is no firewall with model" in problems(changed(("[traffic]", "[linux]\n[traffic]")))[0]
+
+
+def test_only_a_daemon_of_the_pair_can_hang():
+    hang = '[[fault]]\nat = "1s"\nkind = "hang"\nof = "{}"\n'
+    linux = SMALL + FIREWALL.replace('name = "fw"', 'name = "fw"\nmodel = "linux"')
+    assert read(linux + hang.format("fw")).faults == (Fault(1.0, Kind.HANG, "fw"),)
+    for what in ("app", "fw.ext"):
+        assert 'is of a firewall with model = "linux"' in problems(linux + hang.format(what))[0]
+    assert 'is of a firewall with model = "linux"' in problems(SMALL + FIREWALL + hang.format("fw"))[0]
 
 
 def test_all_errors_are_found_in_one_go_in_the_order_of_the_file():

@@ -10,7 +10,7 @@ import os
 import pytest
 
 from gimli.lab.catalogue import names, text_of
-from gimli.lab.network.measure import verdicts
+from gimli.lab.network.measure import failover_s, metrics, verdicts
 from gimli.lab.network.scenario_file import parse
 from gimli.lab.network.simulator.run import simulate
 from tests.lab.network.designs import streams
@@ -18,7 +18,7 @@ from tests.lab.network.designs import streams
 pytestmark = pytest.mark.slow
 
 FREEZE, BAD, RESET, FORWARDED = "freezes", "BAD state", "reset", "forwarded"
-FAILOVER, MASTERS = "failover", "masters"
+FAILOVER, MASTERS, TRACKED = "failover", "masters", "tracked"
 SLOW = 'cpu = "1ms"'
 FAST_ENOUGH = 'cpu = "200us"'
 DMZ = 'name = "dmz"\n'
@@ -37,7 +37,7 @@ def play(name, *pairs, seed=1):
 
 def failed(run):
     """The kinds of expectations that did not hold, in words."""
-    kinds = (FREEZE, BAD, RESET, FORWARDED, FAILOVER, MASTERS)
+    kinds = (FREEZE, BAD, RESET, FORWARDED, FAILOVER, MASTERS, TRACKED)
     return {
         kind for kind in kinds for verdict in verdicts(run) if not verdict.holds and kind in verdict.expect
     }
@@ -53,6 +53,8 @@ def failed(run):
         ("split-brain", {FREEZE, MASTERS, RESET}),
         ("asymmetric-link", {FREEZE, MASTERS}),
         ("failover-nat", set()),
+        ("linux-pair", set()),
+        ("linux-failover", set()),
     ],
 )
 def test_what_a_scenario_shows(name, what_fails):
@@ -78,6 +80,59 @@ def test_what_a_scenario_shows(name, what_fails):
 )
 def test_what_a_change_makes_of_it(name, old, new, what_fails):
     assert failed(play(name, (old, new))) == what_fails
+
+
+UNGUARDED = ('model = "linux"\n', 'model = "linux"\nguard = false\n')
+MINDED = ('mode = "kernel"\n', 'mode = "kernel"\nliberal = false\n')
+UNSYNCED = ('sync = "sync"\nneighbours', "neighbours")
+LOOSE = ('mode = "kernel"\n', "loose = true\n")
+IN_MEMORY = ('mode = "kernel"\n', 'mode = "cache"\n')
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tracked", "lost", "resets", "what_fails"),
+    [
+        ([], 0, 0, 0, set()),
+        ([UNGUARDED], 8491, 0, 0, {TRACKED}),
+        ([UNGUARDED, MINDED], 8491, 21, 14, {TRACKED, FREEZE, BAD, RESET}),
+        ([UNGUARDED, MINDED, IN_MEMORY], 8491, 0, 0, {TRACKED}),
+        ([MINDED], 0, 0, 0, set()),
+        ([UNSYNCED], 0, 22, 0, {FREEZE}),
+        ([UNSYNCED, LOOSE], 0, 0, 0, set()),
+    ],
+    ids=["as it is", "no guard", "windows minded", "in memory", "guarded", "no sync", "loose"],
+)
+def test_what_a_linux_pair_needs_its_guard_for(pairs, tracked, lost, resets, what_fails):
+    run = play("linux-pair", *pairs)
+    figures = metrics(run)
+    assert (run.count("copies"), figures["lost_at_fault"], figures["application_resets"]) == (
+        tracked,
+        lost,
+        resets,
+    )
+    assert failed(run) == what_fails
+
+
+POWER = ('kind = "hang"', 'kind = "power"')
+USUAL = (("advbase = 0, advskew = 6", "advskew = 0"), ("advbase = 0, advskew = 8", "advskew = 100"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "took_s", "froze", "lost"),
+    [
+        ([], 0.078, 0, 0),
+        ([POWER], 0.078, 0, 0),
+        ([POWER, *USUAL], 2.891, 18, 0),
+        ([*USUAL], 2.891, 8, 6),
+        ([('sync = "sync"\n[', "[")], 0.070, 20, 20),
+    ],
+    ids=["hangs", "power", "power, usual timers", "hangs, usual timers", "no sync"],
+)
+def test_what_a_failover_of_a_linux_pair_costs(pairs, took_s, froze, lost):
+    run = play("linux-failover", *pairs)
+    figures = metrics(run)
+    assert failover_s(run) == pytest.approx(took_s, abs=0.001)
+    assert (figures["frozen"], figures["lost"], figures["two_masters_s"]) == (froze, lost, 0)
 
 
 def test_a_storm_goes_on_until_the_ttl_ends():

@@ -8,9 +8,9 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from gimli.pair import conntrack, host
+from gimli.pair import conntrack
 from gimli.pair.address import AddressRefused, Place
-from gimli.pair.guard import Lease, lease_set
+from gimli.pair.guard import Lease, lease_length_s, lease_set
 from gimli.pair.lease import LeaseLapsed
 from gimli.pair.linkwatch import LinkCameUp, LinkWentDown
 from gimli.pair.nft import GuardRefused
@@ -195,7 +195,7 @@ class Host:
                 carp,
                 Tenure(
                     Lease(lease_set(carp.vhid), (carp.interface,)),
-                    host.lease_length_s(carp),
+                    lease_length_s(carp.advbase_s, carp.advskew),
                     leases,  # type: ignore[arg-type]
                     lambda: loop.now_ns() / 1e9,
                 ),

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING
 
 from gimli.pair.config import Carp, Guard, Mac, Mode, Pair, Sync, Track
-from gimli.pair.host import lease_length_s
+from gimli.pair.guard import lease_length_s
 from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
 from pairsim.machine import LAN, SYNC
 
@@ -59,7 +59,8 @@ class Settings:
         """Whether each host's lease ends before the other's patience: not in the fast mode with two skews."""
         (one, other), slack = self.pairs, max(self.rates) / min(self.rates) * 1.05
         return all(
-            lease_length_s(mine) * slack < master_down_interval_s(theirs.advbase_s, theirs.advskew)
+            lease_length_s(mine.advbase_s, mine.advskew) * slack
+            < master_down_interval_s(theirs.advbase_s, theirs.advskew)
             for first, second in ((one, other), (other, one))
             for mine, theirs in zip(first.carp, second.carp, strict=True)
         )

@@ -104,7 +104,7 @@ def _cures(result: Result, width: int) -> list[Text]:
         row.stylize("green" if cure.cures else "", 0, len(columns[0][0]))
         words = [Text(word) for word in safe(cure.price).split(" ")]
         lines += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
-    return block("CURES", lines)
+    return block(result.cures_title, lines)
 
 
 def _column(cells: Sequence[str]) -> list[str]:

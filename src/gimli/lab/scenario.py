@@ -106,6 +106,7 @@ class Result:
         sure: how sure which claim is, and why.
         change: what to change, as the lines of a diff.
         cure_heads: of the columns that the cures' cells are in.
+        cures_title: of their table.
         effect: what is gone without a cause, in words.
         subject: whose story the time line is.
     """
@@ -124,6 +125,7 @@ class Result:
     curves: tuple[Curve, ...] = ()
     change: tuple[str, ...] = ()
     cure_heads: tuple[str, ...] = ()
+    cures_title: str = "CURES"
     effect: str = "it"
     subject: str = ""
 

@@ -26,6 +26,7 @@ from ipaddress import IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from gimli.errors import UsageError
+from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -164,6 +165,20 @@ def lease_s(interval_s: float, dead_s: float) -> float:
             fix="give the node a smaller advskew, or both nodes a larger advbase",
         )
     return length_s
+
+
+def lease_length_s(advbase_s: int, advskew: int) -> float:
+    """How long the fence stays open after an advertisement: less than the most eager peer waits.
+
+    Args:
+        advbase_s: whole seconds between two advertisements, the same at both nodes.
+        advskew: 1/256 s more at this one; the peer may have none.
+
+    Raises:
+        UsageError: with these settings there is no such time.
+    """
+    handicap = advskew if advbase_s == 0 else 0
+    return lease_s(advertise_interval_s(advbase_s, advskew), master_down_interval_s(advbase_s, handicap))
 
 
 # ---- the rules -----------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from gimli.pair.presence import Presence
 from gimli.pair.settings import Settings
 from gimli.pair.tenure import Tenure
 from gimli.pair.track import Tracked
-from gimli.pair.vhid import advertise_interval_s, master_down_interval_s
 from gimli.pair.warden import look_and_mend
 from gimli.pair.wire import Receiver, Sender
 
@@ -193,7 +192,7 @@ class Host:
         assert self.guard is not None
         return Tenure(
             guard.lease_of(self.guard, carp.vhid),
-            lease_length_s(carp),
+            guard.lease_length_s(carp.advbase_s, carp.advskew),
             self._leases,
             lambda: loop.now_ns() / clock.NANOSECONDS,
         )
@@ -301,17 +300,6 @@ def _subnets(pair: Pair, interface: str) -> tuple[str, ...]:
         str(each.network) for carp in pair.carp if carp.interface == interface for each in carp.addresses
     }
     return tuple(sorted(virtual | set(subnets_of(interface))))
-
-
-def lease_length_s(carp: Carp) -> float:
-    """How long the fence stays open after an advertisement: less than the most eager peer waits.
-
-    Raises:
-        UsageError: with these settings there is no such time.
-    """
-    handicap = carp.advskew if carp.advbase_s == 0 else 0
-    dead_s = master_down_interval_s(carp.advbase_s, handicap)
-    return guard.lease_s(advertise_interval_s(carp.advbase_s, carp.advskew), dead_s)
 
 
 def _place(carp: Carp) -> Place:

@@ -238,6 +238,7 @@ _FAULTS = {
     FaultKind.CUT_TO: "nothing reaches {} any more, and nobody is told",
     FaultKind.CUT_FROM: "nothing leaves {} any more, and nobody is told",
     FaultKind.POWER: "{} is switched off",
+    FaultKind.HANG: "the daemon of {} stands still",
 }
 
 CAUSES = (

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from gimli.lab.network import evidence_linux
 from gimli.lab.network.simulator.pf import MAX_ACK_WINDOW
 from gimli.lab.network.simulator.record import Dropped, Freeze, Merged, Told, Tracked, Updated
 from gimli.lab.network.topology import Balancer, Client
@@ -33,6 +34,8 @@ _ORDER = (
     (Freeze.F4, True),
     (Freeze.F1, False),
     (Freeze.F1, True),
+    (Freeze.INVALID, False),
+    (Freeze.INVALID, True),
 )
 """Which way of freezing is told rather, of a client's connection or of one behind a balancer."""
 
@@ -86,6 +89,7 @@ def tell(run: Run, number: int) -> tuple[Moment, ...]:
     if drop is not None:
         chain += _before(log, drop, fate)
         chain += _after(log, drop)
+    chain += evidence_linux.tell(run.log, number)
     chain += _endings(run, fate)
     return tuple(sorted(chain, key=lambda moment: moment.t_ms))
 

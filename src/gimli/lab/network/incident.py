@@ -83,12 +83,17 @@ class NetworkScenario:
                 "cable_pulled": trial.metrics(PULLED),
             },
             timeline=story,
-            explanation=words.tried(sets, alone, trial.middle_s, trial.metrics(PULLED)),
+            explanation=(
+                words.withstood(*trial.withstood())
+                if trial.is_protected
+                else words.tried(sets, alone, trial.middle_s, trial.metrics(PULLED))
+            ),
             subject=told,
             sure=words.sure(self.topology),
             causes=trial.causes(),
             cures=trial.cures(),
             cure_heads=words.HEADS,
+            cures_title="WHAT IF" if trial.is_protected else "CURES",
             effect="it",
         )
 

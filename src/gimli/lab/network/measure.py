@@ -90,6 +90,9 @@ def _verdict(run: Run, expected: Expectation) -> Verdict:
         case Expect.BACKUP_FORWARDS:
             forwarded = run.count("forwarded")
             return Verdict(words, not forwarded, f"{forwarded} forwarded")
+        case Expect.UNTRACKED:
+            tracked = run.count("copies")
+            return Verdict(words, not tracked, f"{tracked} tracked")
         case Expect.FAILOVER:
             took_s = failover_s(run)
             figure = "there was none" if took_s is None else f"{took_s:.2f} s"

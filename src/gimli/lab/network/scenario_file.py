@@ -135,7 +135,7 @@ def _topology(name: str, found: Found) -> model.Topology:
         model.Client(client["name"], _interface(client, links), client["gateway"], **_only(client, "prefix"))
         for client in found["client"]
     ]
-    hosts += [_firewall(firewall, found.get("pf", {}), links) for firewall in found.get("firewall", ())]
+    hosts += [_firewall(firewall, found, links) for firewall in found.get("firewall", ())]
     for balancer in balancers:
         same = [other["name"] for other in balancers if other["shared"] == balancer["shared"]]
         hosts.append(
@@ -175,7 +175,7 @@ def _interface(host: Found, links: Mapping[str, model.Link]) -> model.Interface:
     return model.Interface(host.get("interface", "eth0"), host["network"], host["address"], link)
 
 
-def _firewall(firewall: Found, pf: Found, links: Mapping[str, model.Link]) -> model.Firewall:
+def _firewall(firewall: Found, found: Found, links: Mapping[str, model.Link]) -> model.Firewall:
     return model.Firewall(
         name=firewall["name"],
         interfaces=tuple(
@@ -184,8 +184,9 @@ def _firewall(firewall: Found, pf: Found, links: Mapping[str, model.Link]) -> mo
         ),
         carp=tuple(model.Carp(vhid=vhid, **carp) for vhid, carp in firewall["carp"].items()),
         gateway=firewall["gateway"],
-        pf=replace(model.Pf(**pf), **firewall.get("pf", {})),
-        **_only(firewall, "sync", "neighbours", "guard"),
+        pf=replace(model.Pf(**found.get("pf", {})), **firewall.get("pf", {})),
+        linux=replace(model.Linux(**found.get("linux", {})), **firewall.get("linux", {})),
+        **_only(firewall, "model", "sync", "neighbours", "guard"),
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from gimli.lab.network import scenario_values as kind
 from gimli.lab.network.scenario_values import Value
-from gimli.lab.network.topology import Binding, Block, Kind, Merge, Release
+from gimli.lab.network.topology import Binding, Block, Kind, Merge, Model, Release
+from gimli.pair.syncactions import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +113,7 @@ CARP = Table(
     {
         "interface": Key(kind.NAME, "the interface it is on", is_required=True),
         "address": Key(kind.ADDRESS, "the address, the same at both", is_required=True),
-        "advbase": Key(kind.whole(1, 254, 1), "seconds between advertisements"),
+        "advbase": Key(kind.whole(0, 254, 1), "seconds between advertisements; 0 is the pair's fast mode"),
         "advskew": Key(kind.whole(0, 254, 100), "1/256 s more: the higher one is backup"),
         "preempt": Key(kind.SWITCH, "take over from one that advertises more rarely"),
     },
@@ -130,6 +131,17 @@ PF = Table(
         "tick": Key(kind.DURATION, "the clock's tick: timers run out on it", becomes="tick_s"),
     },
 )
+LINUX = Table(
+    "connection tracking, as Linux's, and gimli pair",
+    {
+        "mode": Key(kind.word(Mode, "kernel"), "where a backup keeps the connections of the master"),
+        "liberal": Key(kind.SWITCH, "replicated connections do not mind windows"),
+        "loose": Key(kind.SWITCH, "a packet from the middle of a connection begins one"),
+        "drops_invalid": Key(kind.SWITCH, "what does not fit its connection is dropped"),
+        "redirect": Key(kind.REDIRECT, "an address outside, and the one inside that it stands for (dnat)"),
+        "cpu": Key(kind.SPAN, "what one packet costs", becomes="cpu_s"),
+    },
+)
 FIREWALL = Table(
     "one of the pair",
     {
@@ -137,12 +149,14 @@ FIREWALL = Table(
         "gateway": _GATEWAY,
         "interfaces": Key(Named(INTERFACE, kind.NAME), "its interfaces, by name", is_required=True),
         "carp": Key(Named(CARP, _VHID), "the virtual addresses, by vhid", is_required=True),
-        "sync": Key(kind.NAME, "the interface of pfsync; without it there is none"),
+        "model": Key(kind.word(Model, "linux"), "whose packet filter and whose pair it is"),
+        "sync": Key(kind.NAME, "the interface by which states are replicated; without it they are not"),
         "neighbours": Key(kind.NEIGHBOURS, "MACs set by hand: what a group MAC needs"),
         "guard": Key(
             kind.SWITCH, "while backup, frames to group MACs that hold no group's packet are dropped"
         ),
         "pf": Key(PF, "what is different at this one"),
+        "linux": Key(LINUX, "what is different at this one"),
     },
 )
 BALANCER = Table(
@@ -217,7 +231,8 @@ SCENARIO = Table(
         "link": Key(Each(LINK), LINK.about),
         "client": Key(Each(CLIENT), CLIENT.about, is_required=True),
         "firewall": Key(Each(FIREWALL), FIREWALL.about),
-        "pf": Key(PF, "the packet filter of every firewall"),
+        "pf": Key(PF, "the packet filter of every firewall of this model"),
+        "linux": Key(LINUX, "connection tracking and the pair of every firewall of this model"),
         "balancer": Key(Each(BALANCER), BALANCER.about),
         "server": Key(Each(SERVER), SERVER.about, is_required=True),
         "tcp": Key(STACKS, STACKS.about),

@@ -9,7 +9,10 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gimli.toml_file import meant
+from gimli.errors import UsageError
+from gimli.lab.network.topology import Kind, Model
+from gimli.pair.guard import lease_length_s
+from gimli.toml_file import in_one_line, meant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,6 +54,7 @@ def problems_of(found: Found) -> Problems:
     yield from _switches(found, plugs)
     for place, firewall in enumerate(found.get("firewall", ())):
         yield from _firewall(("firewall", place), firewall, plugs)
+    yield from _models(found)
     yield from _vhids(found)
     yield from _gateways(found, plugs)
     yield from _traffic(found)
@@ -167,6 +171,45 @@ def _firewall(here: Keys, firewall: Found, plugs: list[_Plug]) -> Problems:
             yield (*here, "neighbours"), f"{address} is in the network of none of its interfaces"
 
 
+def _model_of(firewall: Found) -> Model:
+    model: Model = firewall.get("model", Model.PF)
+    return model
+
+
+def _daemons(found: Found) -> list[str]:
+    """Firewalls on which a daemon of the pair runs."""
+    return [each.get("name", "") for each in found.get("firewall", ()) if _model_of(each) is Model.LINUX]
+
+
+def _models(found: Found) -> Problems:
+    """Both of a pair are of one model, and are told nothing of the other one."""
+    firewalls = found.get("firewall", ())
+    if "linux" in found and not _daemons(found):
+        yield ("linux",), 'there is no firewall with model = "linux"'
+    for place, firewall in enumerate(firewalls):
+        here, model = ("firewall", place), _model_of(firewall)
+        if model is not _model_of(firewalls[0]):
+            yield (*here, "model"), "of a pair, both are of one model"
+        for other in Model:
+            if other is not model and other.value in firewall:
+                yield (*here, other.value), f'its model is "{model.value}"'
+        for vhid, carp in firewall.get("carp", {}).items():
+            yield from _timers((*here, "carp", str(vhid)), carp, model)
+
+
+def _timers(here: Keys, carp: Found, model: Model) -> Problems:
+    """What an election can be held with."""
+    advbase, advskew = carp.get("advbase", 1), carp.get("advskew", 0)
+    if model is Model.PF:
+        if not advbase:
+            yield (*here, "advbase"), 'expected 1 to 254; 0 is the fast mode of model = "linux"'
+        return
+    try:
+        lease_length_s(advbase, advskew)
+    except UsageError as error:
+        yield (*here, "advskew"), in_one_line(error)
+
+
 def _vhids(found: Found) -> Problems:
     first: dict[int, tuple[str, str]] = {}
     for place, firewall in enumerate(found.get("firewall", ())):
@@ -204,8 +247,9 @@ def _traffic(found: Found) -> Problems:
     target = traffic.get("target")
     if target is None:
         return
-    inside = {firewall.get("pf", {}).get("redirect") for firewall in found.get("firewall", ())}
-    redirects = dict(filter(None, {found.get("pf", {}).get("redirect"), *inside}))
+    tables = (found, *found.get("firewall", ()))
+    filters = [table.get(model.value, {}) for table in tables for model in Model]
+    redirects = dict(filter(None, (each.get("redirect") for each in filters)))
     reached = redirects.get(target, target)
     servers = {server.get("address", "").partition("/")[0] for server in found.get("server", ())}
     port, backend_port = traffic.get("port", 80), traffic.get("backend_port", 8080)
@@ -235,6 +279,8 @@ def _faults(found: Found, plugs: list[_Plug]) -> Problems:
         own = [plug.name for plug in plugs if plug.host == host]
         if host not in hosts:
             yield ("fault", place, "of"), f'there is no host "{host}"{meant(host, hosts)}'
+        elif fault.get("kind") is Kind.HANG and what not in _daemons(found):
+            yield ("fault", place, "of"), f'"hang" is of a firewall with model = "linux", not of {what}'
         elif dot and interface not in own:
             yield ("fault", place, "of"), f'{host} has no interface "{interface}"{meant(interface, own)}'
 

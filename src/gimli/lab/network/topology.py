@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from gimli.pair.syncactions import Mode
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -168,6 +170,36 @@ class Pf:
         return self.release in FORWARDS_GROUPS if self.forwards_groups is None else self.forwards_groups
 
 
+class Model(Enum):
+    """What a firewall is like."""
+
+    PF = "pf"
+    """OpenBSD with pf, pfsync and CARP."""
+    LINUX = "linux"
+    """Linux with connection tracking and ``gimli pair``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linux:
+    """Connection tracking as Linux's, and what ``gimli pair`` is told.
+
+    Args:
+        mode: where a backup keeps the connections of the owner.
+        liberal: replicated connections do not mind windows (BE_LIBERAL), which the kernel does not tell of.
+        loose: a packet from the middle of a connection that is not known begins one (nf_conntrack_tcp_loose).
+        drops_invalid: the rules drop what does not fit its connection.
+        redirect: an address outside, and the one inside that it stands for (dnat).
+        cpu_s: what one packet costs.
+    """
+
+    mode: Mode = Mode.CACHE
+    liberal: bool = True
+    loose: bool = False
+    drops_invalid: bool = True
+    redirect: tuple[str, str] | None = None
+    cpu_s: float = 0.000_005
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Whoever comes from the internet: one NIC, many addresses behind it.
@@ -187,10 +219,12 @@ class Firewall:
     """One of a pair.
 
     Args:
-        sync: the interface of pfsync; empty when it is not used.
+        sync: the interface by which states are replicated; empty when they are not.
         gateway: to the internet.
         neighbours: addresses whose MAC is set by hand: what a balancer's group MAC needs.
-        guard: frames to group MACs that hold no group's packet are dropped at the NIC while it is BACKUP.
+        guard: frames to group MACs that hold no group's packet are dropped at the NIC while it is BACKUP;
+            None where nobody has said.
+        model: decides which of ``pf`` and ``linux`` counts.
     """
 
     name: str
@@ -200,7 +234,19 @@ class Firewall:
     pf: Pf = Pf()
     sync: str = ""
     neighbours: tuple[tuple[str, str], ...] = ()
-    guard: bool = False
+    guard: bool | None = None
+    model: Model = Model.PF
+    linux: Linux = Linux()
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the guard is in place: it is a part of ``gimli pair``, and OpenBSD has none."""
+        return self.model is Model.LINUX if self.guard is None else self.guard
+
+    @property
+    def redirect(self) -> tuple[str, str] | None:
+        """Of its model."""
+        return self.linux.redirect if self.model is Model.LINUX else self.pf.redirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +360,8 @@ class Kind(Enum):
     """One direction of a cable: nothing leaves the host, and nobody is told."""
     POWER = "power"
     """A host is off."""
+    HANG = "hang"
+    """The pair's daemon of a Linux firewall stands still, and its kernel goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +384,7 @@ class Expect(Enum):
 
     FREEZE = "no connection freezes longer than"
     BACKUP_FORWARDS = "no packet forwarded by a backup"
+    UNTRACKED = "no frame of another node is tracked"
     FAILOVER = "failover under"
     BAD_STATE = "no packet dropped as BAD state"
     RESETS = "no connection reset by an application"
@@ -377,3 +426,15 @@ class Topology:
     def firewalls(self) -> tuple[Firewall, ...]:
         """The pair."""
         return tuple(host for host in self.hosts if isinstance(host, Firewall))
+
+    def sync_peer_of(self, firewall: Firewall) -> str:
+        """The other firewall's address on the sync link of this one; empty where there is none."""
+        networks = {each.network for each in firewall.interfaces if each.name == firewall.sync}
+        found = (
+            each.address.partition("/")[0]
+            for other in self.firewalls
+            if other is not firewall
+            for each in other.interfaces
+            if each.network in networks
+        )
+        return next(found, "")

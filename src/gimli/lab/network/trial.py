@@ -9,7 +9,7 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gimli.lab.network import causes, play, search, words
+from gimli.lab.network import causes, causes_linux, play, search, words
 from gimli.lab.network.play import Job
 from gimli.lab.network.topology import Fault, Kind
 from gimli.lab.scenario import Cause, Cure
@@ -17,7 +17,7 @@ from gimli.lab.scenario import Cause, Cure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gimli.lab.network.causes import Switched
+    from gimli.lab.network.causes import Remedy, Switched
     from gimli.lab.network.play import Outcome
     from gimli.lab.network.topology import Topology
     from gimli.lab.network.words import Metrics
@@ -39,8 +39,7 @@ class Trial:
 
     def __init__(self, topology: Topology, seeds: Sequence[int]) -> None:
         self._topology = topology
-        self._present = causes.present(topology)
-        self._remedies = [each for each in causes.REMEDIES if each.change(topology) != topology]
+        self._present, self._remedies, self._protections = _switches(topology)
         self._seeds = seeds
         self._changed: dict[str, Topology] = {}
         self._jobs: list[tuple[str, int]] = []
@@ -50,7 +49,7 @@ class Trial:
         for cause in self._present:
             for way in cause.ways:
                 self._plan(f"{cause.name}: {way.remedy}", way.change(topology))
-        for remedy in self._remedies:
+        for remedy in (*self._remedies, *self._protections):
             self._plan(remedy.name, remedy.change(topology))
         self._plan_faults()
 
@@ -90,9 +89,27 @@ class Trial:
         sets = [[name for name in candidates if name in one] for one in found]
         return sets, played(found[0]) if found else []
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether nothing fails as it is, and something that could be taken away keeps it so."""
+        return bool(self._protections) and is_gone(self.metrics(BASE))
+
+    def withstood(self) -> tuple[list[str], list[str]]:
+        """What can be taken away without harm, and what can not."""
+        names = [each.name for each in self._protections]
+        return (
+            [name for name in names if self._is_safe(name)],
+            [name for name in names if not self._is_safe(name)],
+        )
+
+    def _is_safe(self, name: str) -> bool:
+        failovers = self.metrics(f"{FAILOVER}: {name}")
+        return is_clean(self.metrics(name)) and not any(run["lost_at_fault"] for run in failovers)
+
     def cures(self) -> tuple[Cure, ...]:
         """Each remedy, best first: what is left, then what a failover costs."""
-        cures = [self._cure(remedy.name, remedy.price) for remedy in self._remedies]
+        shown = (*self._remedies, *self._protections) if self.is_protected else self._remedies
+        cures = [self._cure(each.name, each.price) for each in shown]
         return tuple(sorted(cures, key=_badness))
 
     def _plan(self, name: str, topology: Topology, seeds: Sequence[int] = ()) -> None:
@@ -110,7 +127,7 @@ class Trial:
         off = (Fault(self.middle_s, Kind.POWER, master.name),)
         few = self._seeds[:_FAILOVER_SEEDS]
         self._plan(FAILOVER, replace(self._topology, faults=off), few)
-        for remedy in self._remedies:
+        for remedy in (*self._remedies, *self._protections):
             changed = replace(self._changed[remedy.name], faults=off)
             self._plan(f"{FAILOVER}: {remedy.name}", changed, few)
 
@@ -135,6 +152,15 @@ class Trial:
                 words.lost(failovers),
             ),
         )
+
+
+def _switches(topology: Topology) -> tuple[tuple[Switched, ...], tuple[Remedy, ...], tuple[Remedy, ...]]:
+    """Causes, remedies, and what may be taken away, of this kind of pair."""
+    if causes_linux.is_linux(topology):
+        found = causes_linux
+        return found.present(topology), found.remedies(topology), found.protections(topology)
+    remedies = tuple(each for each in causes.REMEDIES if each.change(topology) != topology)
+    return causes.present(topology), remedies, ()
 
 
 def _badness(cure: Cure) -> tuple[bool, bool, float]:

@@ -244,7 +244,7 @@ class Ground:
                 return ""
             case model.Firewall():
                 is_backup = config is not master_of(self._topology)
-                return firewall_rules(config, is_guarding=config.guard and is_backup)
+                return firewall_rules(config, is_guarding=config.is_guarded and is_backup)
             case model.Balancer():
                 return _RESET_RULES + _balancer_rules(config, self._topology.traffic)
             case model.Server():

@@ -27,6 +27,7 @@ TTL = 64
 _ETHERNET_BYTES = 38
 """Header, checksum, preamble and gap: what a frame takes of a cable beside its packet."""
 _TCP_IP_BYTES = 40
+_UDP_IP_BYTES = 28
 _SACK_BYTES = 12
 SMALL_BYTES = 84
 """The shortest frame and its gap."""
@@ -35,7 +36,7 @@ SMALL_BYTES = 84
 class Flow:
     """One direction of one connection, as it is on one side of an address translation."""
 
-    __slots__ = ("connection", "dport", "dst", "reverse", "sport", "src")
+    __slots__ = ("__weakref__", "connection", "dport", "dst", "reverse", "sport", "src")
 
     def __init__(self, src: str, sport: int, dst: str, dport: int, connection: int) -> None:
         self.src = src
@@ -125,6 +126,17 @@ class Carp:
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
         self.bytes = 36 + 20 + _ETHERNET_BYTES
+
+
+class Packed:
+    """Bytes that ``gimli pair`` has packed itself: a packet of CARP, or a datagram of its state sync."""
+
+    __slots__ = ("bytes", "data", "is_carp")
+
+    def __init__(self, data: bytes, *, is_carp: bool) -> None:
+        self.data = data
+        self.is_carp = is_carp
+        self.bytes = len(data) + _ETHERNET_BYTES + (0 if is_carp else _UDP_IP_BYTES)
 
 
 class Packet(Protocol):

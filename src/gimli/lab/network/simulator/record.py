@@ -116,6 +116,38 @@ class Dropped(Entry):
     dst: PeerView
 
 
+@dataclass(frozen=True, slots=True)
+class HalfView:
+    """What a Linux kernel knows of one direction, as it was."""
+
+    end: int
+    maxend: int
+    maxwin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Entry):
+    """Linux has tracked a packet: of traced connections only, or because it does not fit.
+
+    Args:
+        is_original: from who opened the connection.
+        wrong: why it does not fit; empty when it does.
+        state: of the connection.
+        is_replica: the pair has brought the connection, and no packet.
+    """
+
+    interface: str
+    packet: str
+    is_again: bool
+    is_copy: bool
+    is_original: bool
+    wrong: str
+    state: str
+    is_replica: bool
+    original: HalfView
+    reply: HalfView
+
+
 class Freeze(Enum):
     """How a window that has moved back freezes a connection; as facts and docs name them."""
 
@@ -125,6 +157,8 @@ class Freeze(Enum):
     """The answering side's seqlo fell back, and it has nothing to say: the next request is dropped."""
     F4 = "F4"
     """In the middle of an answer, seqlo fell back so far that both directions are blocked."""
+    INVALID = "invalid"
+    """Linux: what a replica knows of the windows is what copies of one direction told of them."""
 
 
 @dataclass(slots=True)
@@ -225,11 +259,13 @@ COUNTED = (
     "forwarded",
     "forwarded_groups",
     "guarded",
+    "fenced",
     "resets",
     "ttl_ended",
     "returned",
 )
 """Copies: frames to a group MAC that a firewall saw. No state, BAD state: dropped for that reason (BAD copies
-apart). Backwards: merges by which a field of a state went back. Forwarded: by a firewall that was not MASTER;
-groups: in a frame that came to a group MAC. Guarded: dropped by the guard. Resets: sent by hosts. Returned:
-RSTs of ``block return``."""
+apart); on Linux: without a connection, or invalid in it. Backwards: merges by which a field of a state went
+back. Forwarded: by a firewall that was not MASTER; groups: in a frame that came to a group MAC. Guarded:
+dropped by the guard. Fenced: for a virtual address, dropped for want of the lease. Resets: sent by hosts.
+Returned: RSTs of ``block return``."""

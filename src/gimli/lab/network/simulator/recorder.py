@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gimli.lab.network.simulator.conntrack import STATES
 from gimli.lab.network.simulator.merge import STALE, words_of
 from gimli.lab.network.simulator.pf import MAX_ACK_WINDOW
 from gimli.lab.network.simulator.record import (
@@ -15,6 +16,8 @@ from gimli.lab.network.simulator.record import (
     Dropped,
     Fate,
     Freeze,
+    HalfView,
+    Judged,
     Merged,
     PeerView,
     Told,
@@ -25,6 +28,7 @@ from gimli.lab.network.simulator.record import (
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
+    from gimli.lab.network.simulator.conntrack import Connection
     from gimli.lab.network.simulator.engine import Engine
     from gimli.lab.network.simulator.frames import Flow, Segment
     from gimli.lab.network.simulator.pf import Peer, PfState
@@ -67,6 +71,7 @@ class Recorder:
         self.forwarded = self.counts["forwarded"]
         self.forwarded_groups = self.counts["forwarded_groups"]
         self.guarded = self.counts["guarded"]
+        self.fenced = self.counts["fenced"]
         self.resets = self.counts["resets"]
         self.ttl_ended = self.counts["ttl_ended"]
         self.returned = self.counts["returned"]
@@ -194,15 +199,50 @@ class Recorder:
                 )
             )
 
-    def _note_drop(
-        self, fate: Fate, segment: Segment, state: PfState, failed: str, *, is_from_src: bool
+    def judged(
+        self, where: str, interface: str, segment: Segment, tracked: Connection, wrong: str, *, is_copy: bool
     ) -> None:
+        """Linux has tracked a packet that does not fit, or one of a traced connection."""
+        connection = segment.flow.connection
+        if wrong:
+            counts = self.bad_copies if is_copy else self.bad_state
+            counts[where] = counts.get(where, 0) + 1
+            if not is_copy and (fate := self.fates.get(connection)) and self._is_lasting(fate, segment):
+                fate.freeze = fate.freeze or Freeze.INVALID
+        if connection in self.traced:
+            original, reply = tracked.halves
+            self.log.append(
+                Judged(
+                    self._engine.now_s,
+                    where,
+                    connection,
+                    interface,
+                    repr(segment),
+                    segment.is_again,
+                    is_copy,
+                    segment.flow is tracked.original,
+                    wrong,
+                    STATES[tracked.state],
+                    tracked.is_replica,
+                    HalfView(original.end, original.maxend, original.maxwin),
+                    HalfView(reply.end, reply.maxend, reply.maxwin),
+                )
+            )
+
+    def _is_lasting(self, fate: Fate, segment: Segment) -> bool:
+        """A good packet was dropped; whether that had happened to it a while ago."""
         now_s = self._engine.now_s
         fate.dropped += 1
         seq, since_s = fate.dropped_first
-        if seq != segment.seq:
-            fate.dropped_first = (segment.seq, now_s)
-        elif now_s - since_s >= LASTING_S and fate.freeze is None:
+        if seq == segment.seq:
+            return now_s - since_s >= LASTING_S
+        fate.dropped_first = (segment.seq, now_s)
+        return False
+
+    def _note_drop(
+        self, fate: Fate, segment: Segment, state: PfState, failed: str, *, is_from_src: bool
+    ) -> None:
+        if self._is_lasting(fate, segment) and fate.freeze is None:
             sender = state.src if is_from_src else state.dst
             if "3" in failed:
                 fate.freeze = Freeze.F2

@@ -16,11 +16,13 @@ from gimli.lab.network.simulator.cable import Lane
 from gimli.lab.network.simulator.carp import Seat
 from gimli.lab.network.simulator.engine import Engine
 from gimli.lab.network.simulator.firewall import Firewall
+from gimli.lab.network.simulator.flows import Flows
 from gimli.lab.network.simulator.host import Host, Nic
+from gimli.lab.network.simulator.pf_firewall import PfFirewall
 from gimli.lab.network.simulator.record import Run
 from gimli.lab.network.simulator.recorder import Recorder
 from gimli.lab.network.simulator.switch import Switch
-from gimli.lab.network.topology import Kind
+from gimli.lab.network.topology import Kind, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +64,7 @@ class World:
         self._streams = streams
         self._cables: dict[str, list[tuple[Host, Nic, model.Link]]] = {}
         self._macs = 0
+        self._flows = Flows()
         for switch in topology.switches:
             self.switches[switch.name] = self._switch(switch)
         for config in topology.hosts:
@@ -131,7 +134,7 @@ class World:
                 host = Outside(engine, config, self.topology.client_tcp, chance, recorder)
                 self._plug(host, config.interface)
             case model.Firewall():
-                host = Firewall(engine, config, server_tcp, len(self.firewalls), chance, recorder)
+                host = self._firewall(config, chance)
                 for interface in config.interfaces:
                     self._plug(host, interface)
                 self._settle_firewall(host, config)
@@ -145,6 +148,16 @@ class World:
         host.gateway = config.gateway
         self.hosts[config.name] = host
 
+    def _firewall(self, config: model.Firewall, chance: Random) -> Firewall:
+        engine, tcp, recorder = self.engine, self.topology.server_tcp, self.recorder
+        if config.model is Model.PF:
+            return PfFirewall(engine, config, tcp, len(self.firewalls), chance, recorder)
+        # Here, so that a scenario without it does not load the pair.
+        from gimli.lab.network.simulator.linux import LinuxFirewall  # noqa: PLC0415
+
+        peer = self.topology.sync_peer_of(config)
+        return LinuxFirewall(engine, config, tcp, chance, recorder, self._flows, peer)
+
     def _settle_firewall(self, firewall: Firewall, config: model.Firewall) -> None:
         for address, mac in config.neighbours:
             for nic in firewall.nics.values():
@@ -153,6 +166,8 @@ class World:
                     nic.fixed.add(address)
         if config.sync:
             firewall.sync_nic = firewall.nics[config.sync]
+        if not isinstance(firewall, PfFirewall):
+            return
         for carp in config.carp:
             nic = firewall.nics[carp.interface]
             firewall.add_seat(Seat(self.engine, carp, nic, self._teller(firewall, carp)))
@@ -200,7 +215,8 @@ class World:
     @staticmethod
     def _filter(lane: Lane, host: Host, nic: Nic) -> None:
         lane.accepts = nic.accepts
-        lane.accepts_groups = isinstance(host, Firewall)  # CARP puts its parent in promiscuous mode
+        # OpenBSD's CARP puts its parent in promiscuous mode; of Linux's NICs, see there.
+        lane.accepts_groups = isinstance(host, Firewall)
 
     # Applications.
 
@@ -250,6 +266,10 @@ class World:
     def _apply(self, fault: model.Fault, *, is_broken: bool) -> None:
         name, _, interface = fault.what.partition(".")
         host = self.hosts[name]
+        if fault.kind is Kind.HANG:
+            assert isinstance(host, Firewall)
+            host.hang(is_hung=is_broken)
+            return
         mark = f"{fault.kind.value} {fault.at_s}"
         nics = [nic for nic in host.nics.values() if interface in {"", nic.name}]
         for nic in nics:

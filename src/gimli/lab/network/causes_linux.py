@@ -1,0 +1,123 @@
+"""What of a Linux pair may the failure need, and what keeps it away? Switches of a topology. Pure.
+
+What is the same for every pair (flooding, ports, faults) is of ``causes``. A protection is the opposite of a
+cause: it is there, and what becomes of the network without it is tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from gimli.lab.network import causes
+from gimli.lab.network.causes import Kind, Remedy, Switched, Way
+from gimli.lab.network.topology import Firewall, Model, Topology
+from gimli.pair.syncactions import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OF_EVERY_PAIR = frozenset({"flooding", "blocked-port"})
+_REMEDIES_OF_EVERY_PAIR = frozenset({"static MAC entries", "IGMP snooping + querier", "pull the sync cable"})
+
+
+def is_linux(topology: Topology) -> bool:
+    """Whether its pair is one."""
+    return any(firewall.model is Model.LINUX for firewall in topology.firewalls)
+
+
+def present(topology: Topology) -> tuple[Switched, ...]:
+    """The causes and conditions that a topology has, its faults among them."""
+    pf_only = {cause.name for cause in causes.CAUSES} - _OF_EVERY_PAIR
+    shared = (cause for cause in causes.present(topology) if cause.name not in pf_only)
+    return (*shared, *(cause for cause in CAUSES if cause.is_there(topology)))
+
+
+def remedies(topology: Topology) -> tuple[Remedy, ...]:
+    """What can be done to it that changes anything."""
+    shared = (remedy for remedy in causes.REMEDIES if remedy.name in _REMEDIES_OF_EVERY_PAIR)
+    return tuple(each for each in (*shared, *REMEDIES) if each.change(topology) != topology)
+
+
+def protections(topology: Topology) -> tuple[Remedy, ...]:
+    """What can be taken away from it, as long as anything is left."""
+    if not _any(topology, lambda host: host.is_guarded or host.linux.liberal):
+        return ()
+    return tuple(each for each in PROTECTIONS if each.change(topology) != topology)
+
+
+def _any(topology: Topology, has: Callable[[Firewall], bool]) -> bool:
+    return any(has(firewall) for firewall in topology.firewalls)
+
+
+def _all(topology: Topology, change: Callable[[Firewall], Firewall]) -> Topology:
+    hosts = (change(host) if isinstance(host, Firewall) else host for host in topology.hosts)
+    return replace(topology, hosts=tuple(hosts))
+
+
+def guarded(topology: Topology) -> Topology:
+    """The guard is in place."""
+    return _all(topology, lambda host: host if host.is_guarded else replace(host, guard=True))
+
+
+def unguarded(topology: Topology) -> Topology:
+    """It is switched off."""
+    return _all(topology, lambda host: replace(host, guard=False))
+
+
+def pair(topology: Topology, **changes: Any) -> Topology:
+    """Every kernel, and what its pair is told, changed."""
+    return _all(topology, lambda host: replace(host, linux=replace(host.linux, **changes)))
+
+
+def _unguarded(**changes: Any) -> Callable[[Topology], Topology]:
+    return lambda topology: unguarded(pair(topology, **changes))
+
+
+CAUSES = (
+    Switched(
+        "no-guard",
+        Kind.CAUSE,
+        "the backup tracks frames that are another node's              (guard = false)",
+        lambda topology: _any(topology, lambda host: not host.is_guarded),
+        (Way("the guard", guarded),),
+    ),
+    Switched(
+        "minded-windows",
+        Kind.CAUSE,
+        "replicas mind windows that nobody has told them               (liberal = false)",
+        lambda topology: _any(topology, lambda host: bool(host.sync) and not host.linux.liberal),
+        (
+            Way("liberal replicas", lambda topology: pair(topology, liberal=True)),
+            Way("invalid packets pass", lambda topology: pair(topology, drops_invalid=False)),
+        ),
+    ),
+    Switched(
+        "kernel-replicas",
+        Kind.CONDITION,
+        'replicas are in the backup\'s kernel                           (mode = "kernel")',
+        lambda topology: _any(topology, lambda host: bool(host.sync) and host.linux.mode is Mode.KERNEL),
+        (Way("replicas in memory", lambda topology: pair(topology, mode=Mode.CACHE)),),
+    ),
+)
+
+REMEDIES = (
+    Remedy("the guard", guarded, "none"),
+    Remedy("liberal replicas", lambda topology: pair(topology, liberal=True), "none"),
+    Remedy(
+        'mode = "cache"',
+        lambda topology: pair(topology, mode=Mode.CACHE),
+        "a takeover writes them first",
+    ),
+)
+
+PROTECTIONS = (
+    Remedy("guard off", unguarded, "copies are tracked"),
+    Remedy("liberal off", lambda topology: pair(topology, liberal=False), "-"),
+    Remedy("guard, liberal off; cache", _unguarded(liberal=False, mode=Mode.CACHE), "copies find no replica"),
+    Remedy(
+        "guard, liberal off; kernel",
+        _unguarded(liberal=False, mode=Mode.KERNEL),
+        "replicas know one direction",
+    ),
+)
