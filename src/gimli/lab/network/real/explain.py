@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gimli.lab.network import evidence, measure
+from gimli.lab.network.simulator.record import Dropped, Merged, Told
 from gimli.lab.scenario import REAL, Cause, Cure, Moment, Result
 
 if TYPE_CHECKING:
@@ -37,6 +39,13 @@ def one(name: str, seed: int, run: Run) -> Result:
             "were dropped as BAD state."
         ),
     ]
+    if run.topology.faults:
+        took_s = measure.failover_s(run)
+        took = f"The failover took {took_s:.2f} s" if took_s is not None else "There was no failover"
+        sentences.append(
+            f"{took}; of {figures['open_at_fault']} connections that stood then, "
+            f"{figures['lost_at_fault']} were lost."
+        )
     if found is not None:
         sentences.append(f"The story is that of {found[1]}.")
     return Result(
@@ -56,10 +65,32 @@ def one(name: str, seed: int, run: Run) -> Result:
     )
 
 
-def switched(once: Result, base: Sequence[Run], tried: Sequence[tuple[Change, Sequence[Run]]]) -> Result:
-    """One run, with what became of it when one thing was changed."""
-    as_it_was = tally(base)
-    cures = [(change, tally(runs)) for change, runs in tried]
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Runs with one thing changed, or with none.
+
+    Args:
+        change: None for the network as it is.
+        runs: without a fault but the scenario's own.
+        failovers: with the master's power lost in the middle.
+    """
+
+    change: Change | None
+    runs: Sequence[Run]
+    failovers: Sequence[Run]
+
+
+def switched(once: Result, base: Tried, changed: Sequence[Tried], pulled: Sequence[Run]) -> Result:
+    """One run, with what became of it when one thing was changed.
+
+    Args:
+        once: the first run.
+        base: as it is.
+        changed: with each change.
+        pulled: the sync cable pulled in the middle.
+    """
+    as_it_was = tally(base.runs)
+    cures = [(each.change, tally(each.runs), each.failovers) for each in changed if each.change]
     return Result(
         scenario=once.scenario,
         seed=once.seed,
@@ -69,9 +100,14 @@ def switched(once: Result, base: Sequence[Run], tried: Sequence[tuple[Change, Se
             "connections blocked for good, or reset by the application"
         ),
         verdicts=once.verdicts,
-        metrics={**once.metrics, "as_it_was": as_it_was},
+        metrics={
+            **once.metrics,
+            "as_it_was": as_it_was,
+            "failover_as_it_was": cost_of(base.failovers),
+            "cable_pulled": [after_the_pull(run) for run in pulled],
+        },
         timeline=once.timeline,
-        explanation=once.explanation,
+        explanation=(*once.explanation, *_of_the_cable(pulled)),
         sure=SURE,
         causes=tuple(
             Cause(
@@ -80,18 +116,60 @@ def switched(once: Result, base: Sequence[Run], tried: Sequence[tuple[Change, Se
                 f"{figures['failed']} of {figures['runs']} runs fail",
                 needed=bool(as_it_was["failed"]) and not figures["failed"],
             )
-            for change, figures in cures
+            for change, figures, _ in cures
             if change.cause
         ),
         cures=(
-            Cure("as it was", not as_it_was["failed"], "", as_it_was, cells=_cells(as_it_was)),
-            *(
-                Cure(change.text, not figures["failed"], change.price, figures, cells=_cells(figures))
-                for change, figures in cures
-            ),
+            _cure("as it was", "", as_it_was, base.failovers),
+            *(_cure(change.text, change.price, figures, failovers) for change, figures, failovers in cures),
         ),
-        cure_heads=("failed", "BAD state", "lasting", "RSTs"),
+        cure_heads=("failed", "BAD state", "RSTs", "a failover loses"),
     )
+
+
+def cost_of(failovers: Sequence[Run]) -> Mapping[str, Any]:
+    """What a failover costs: connections that stood, and were lost; and how long it took."""
+    figures = [measure.metrics(run) for run in failovers]
+    took_s = [took for run in failovers if (took := measure.failover_s(run)) is not None]
+    return {
+        "runs": len(failovers),
+        "open": sum(each["open_at_fault"] for each in figures),
+        "lost": sum(each["lost_at_fault"] for each in figures),
+        "took_s": [round(each, 2) for each in took_s],
+    }
+
+
+def after_the_pull(run: Run) -> Mapping[str, Any]:
+    """BAD-state drops and backward moves before the sync cable was pulled, and after it."""
+    pulled_s = next(entry.t_s for entry in run.log if isinstance(entry, Told) and entry.what == "fault")
+    dropped_s = [entry.t_s for entry in run.log if isinstance(entry, Dropped) and not entry.is_copy]
+    moved_s = [entry.t_s for entry in run.log if isinstance(entry, Merged) and entry.back]
+    counted = {"dropped": dropped_s, "moved_back": moved_s}
+    return {
+        **{f"{what}_before": sum(at_s < pulled_s for at_s in times) for what, times in counted.items()},
+        **{f"{what}_after": sum(at_s >= pulled_s for at_s in times) for what, times in counted.items()},
+    }
+
+
+def _of_the_cable(pulled: Sequence[Run]) -> tuple[str, ...]:
+    """The story's cure, in a sentence; nothing where there is no such cable."""
+    if not pulled:
+        return ()
+    found = [after_the_pull(run) for run in pulled]
+    total = {what: sum(each[what] for each in found) for what in found[0]}
+    return (
+        (
+            f"The sync cable pulled in the middle, in {len(pulled)} runs: windows moved back "
+            f"{total['moved_back_before']} times before and {total['moved_back_after']} times after it; good "
+            f"packets dropped as BAD state: {total['dropped_before']} and {total['dropped_after']}."
+        ),
+    )
+
+
+def _cure(text: str, price: str, figures: Mapping[str, Any], failovers: Sequence[Run]) -> Cure:
+    cost = cost_of(failovers)
+    cells = (*_cells(figures), f"{cost['lost']} of {cost['open']}")
+    return Cure(text, not figures["failed"], price, {**figures, "failover": cost}, cells=cells)
 
 
 def tally(runs: Sequence[Run]) -> Mapping[str, Any]:
@@ -113,11 +191,12 @@ def is_failed(figures: Mapping[str, Any]) -> bool:
 def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
     """How many runs failed, and least to most of what was counted."""
     failed = f"{figures['failed']} of {figures['runs']}"
-    return failed, *(_range(figures[name]) for name in ("bad_state_drops", "lasting", "application_resets"))
+    return failed, *(_range(figures[name]) for name in ("bad_state_drops", "application_resets"))
 
 
 def _range(figure: Mapping[str, float]) -> str:
-    return f"{figure['min']:g} to {figure['max']:g}" if figure["max"] else "0"
+    least, most = figure["min"], figure["max"]
+    return f"{most:g}" if least == most else f"{least:g} to {most:g}"
 
 
 def _spread(values: Sequence[float]) -> Mapping[str, float]:
