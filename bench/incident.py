@@ -65,7 +65,7 @@ KEPT = (
 )
 _FAULT_SHARE = 5
 """Of the cases with a fault, one run for so many of the others."""
-_ELECTION_S = 3.5
+_ELECTION_S = 5.0
 _CONNECTIONS_MAX = 10_000
 """Numbers of connections in a simulation are below this: everything is traced, as in a real run."""
 

@@ -6,9 +6,9 @@ import pytest
 
 from gimli.lab import catalogue
 from gimli.lab.network.measure import failover_s
-from gimli.lab.network.real import changes, elector, needs, play, rules
+from gimli.lab.network.real import changes, elector, explain, needs, play, rules
 from gimli.lab.network.real.station import Findings, RoleTold, first_master_of
-from gimli.lab.network.simulator.record import Told
+from gimli.lab.network.simulator.record import Fate, Told
 from gimli.lab.network.topology import Expect, Fault, Firewall, Kind, Link, Linux, Model
 from gimli.pair import config_file
 
@@ -138,3 +138,26 @@ def test_who_was_master_when_is_joined_from_what_both_daemons_told():
     assert run.double_s == pytest.approx(0.25)
     assert failover_s(run) == pytest.approx(0.25)
     assert [entry.t_s for entry in run.log] == [0.0, 0.0, 3.0, 3.25, 3.5]
+
+
+def test_a_real_run_says_what_a_failover_cost_and_whose_kernel_it_was():
+    """Of connections that stood at the fault, with who answered them; a Linux pair is no model."""
+    topology = replace(changes.quick(FAILOVER), faults=(Fault(3.0, Kind.POWER, "fw1"),), lasts_s=10.0)
+    fates = [
+        Fate(1, "a -> b", is_backend=False, opened_s=1.0, unanswered=2, is_stuck=True),
+        Fate(2, "c -> b", is_backend=False, opened_s=1.0, answered=3, ended="closed", ended_s=8.0),
+        Fate(3, "d -> b", is_backend=False, opened_s=4.0, answered=1, ended="closed", ended_s=8.0),
+    ]
+    findings = {
+        "internet": Findings(fates=fates),
+        "fw1": Findings(roles=[told(-2.0, 1, is_master=True), told(3.0, 1, is_master=False)]),
+        "fw2": Findings(roles=[told(5.5, 1, is_master=True)]),
+    }
+    fault = Told(3.0, "fw1", 0, "fault", "power fw1")
+    run = play.record(topology, findings, {}, [fault], 100.0)
+    result = explain.one("failover-nat", 1, run)
+    assert result.headline == "failover after 2.50 s; 1 of 2 connections that stood then were lost"
+    assert any("models of OpenBSD's" in words for words in result.sure)
+    assert explain.cost_of([run, run]) == {"runs": 2, "open": 4, "lost": 2, "took_s": [2.5, 2.5]}
+    linux = replace(run, topology=with_firewalls(topology, model=Model.LINUX))
+    assert not any("OpenBSD" in words for words in explain.one("failover-nat", 1, linux).sure)

@@ -6,8 +6,9 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gimli.lab.network import evidence, measure
+from gimli.lab.network import evidence, measure, words
 from gimli.lab.network.simulator.record import Dropped, Merged, Told
+from gimli.lab.network.topology import Model
 from gimli.lab.scenario import REAL, Cause, Cure, Moment, Result
 
 if TYPE_CHECKING:
@@ -17,13 +18,21 @@ if TYPE_CHECKING:
     from gimli.lab.network.simulator.record import Run
 
 COMPARED = ("bad_state_drops", "application_resets", "backward_moves", "copies_on_backup", "frozen")
-SURE = (
-    (
-        "BAD-state drops and RSTs are the model's and the kernel's own counts; freezes are not judged, for "
-        "two filters in Python on a busy machine make some themselves"
+_SURE = {
+    Model.PF: (
+        (
+            "BAD-state drops and RSTs are the model's and the kernel's own counts; freezes are not judged, "
+            "for two filters in Python on a busy machine make some themselves"
+        ),
+        "the firewalls' pf and pfsync are models of OpenBSD's, everything else is this kernel's",
     ),
-    "the firewalls' pf and pfsync are models of OpenBSD's, everything else is this kernel's",
-)
+    Model.LINUX: (
+        (
+            "connection tracking, TCP and the guard are this kernel's, and the pair's daemons the real ones; "
+            "the way to the internet takes no time here"
+        ),
+    ),
+}
 
 
 def one(name: str, seed: int, run: Run) -> Result:
@@ -31,38 +40,37 @@ def one(name: str, seed: int, run: Run) -> Result:
     figures = measure.metrics(run)
     found = evidence.choose(run)
     story: tuple[Moment, ...] = evidence.tell(run, found[1].number) if found is not None else ()
-    sentences = [
-        (
-            f"{figures['answered']} requests were answered. The backup saw {figures['copies_on_backup']} "
-            f"frames that were not for it; windows moved back {figures['backward_moves']} times, by "
-            f"{figures['backward_bytes_most']} bytes at most, and {figures['bad_state_drops']} good packets "
-            "were dropped as BAD state."
-        ),
-    ]
-    if run.topology.faults:
-        took_s = measure.failover_s(run)
-        took = f"The failover took {took_s:.2f} s" if took_s is not None else "There was no failover"
-        sentences.append(
-            f"{took}; of {figures['open_at_fault']} connections that stood then, "
-            f"{figures['lost_at_fault']} were lost."
-        )
-    if found is not None:
-        sentences.append(f"The story is that of {found[1]}.")
+    took_s = measure.failover_s(run)
+    sentences = words.explanation(figures, str(found[1]) if found else "")
+    if took_s is not None:
+        sentences = (f"The failover took {took_s:.2f} s. {_lost(figures)}.", *sentences)
+    if figures["two_masters_s"]:
+        sentences = (*sentences, f"An address had two masters for {figures['two_masters_s']:.2f} s.")
     return Result(
         scenario=name,
         seed=seed,
         mode=REAL,
-        headline=(
-            f"{figures['bad_state_drops']} good packets dropped as BAD state, "
-            f"{figures['application_resets']} RST from the application; "
-            f"{figures['copies_on_backup']} copies reached the backup"
-        ),
+        headline=_headline(figures, took_s),
         verdicts=measure.verdicts(run),
         metrics=figures,
         timeline=story,
-        explanation=tuple(sentences),
-        sure=SURE,
+        explanation=sentences,
+        sure=_SURE[run.topology.firewalls[0].model],
     )
+
+
+def _headline(figures: Mapping[str, Any], took_s: float | None) -> str:
+    if took_s is not None:
+        return f"failover after {took_s:.2f} s; {_lost(figures)}"
+    return (
+        f"{figures['bad_state_drops']} good packets dropped as BAD state, "
+        f"{figures['application_resets']} RST from the application; "
+        f"{figures['copies_on_backup']} copies reached the backup"
+    )
+
+
+def _lost(figures: Mapping[str, Any]) -> str:
+    return f"{figures['lost_at_fault']} of {figures['open_at_fault']} connections that stood then were lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ def switched(once: Result, base: Tried, changed: Sequence[Tried], pulled: Sequen
         },
         timeline=once.timeline,
         explanation=(*once.explanation, *_of_the_cable(pulled)),
-        sure=SURE,
+        sure=once.sure,
         causes=tuple(
             Cause(
                 change.cause,
