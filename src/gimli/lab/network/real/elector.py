@@ -107,9 +107,8 @@ class Elector:
         match order:
             case Order.OFF:
                 self.look()
-                _let_kernel_forward(
-                    is_on=False
-                )  # at once: its cables are pulled some hundredths of a second later
+                # At once: its cables are pulled some hundredths of a second later.
+                _let_kernel_forward(is_on=False)
                 os.kill(self._pid, signal.SIGKILL)
                 self.close()
                 self._mastered.clear()
@@ -121,9 +120,8 @@ class Elector:
             case Order.HANG:
                 os.kill(self._pid, signal.SIGSTOP)
                 for vhid in self._mastered:
-                    self._note(
-                        time.monotonic() + _lease_left_s(vhid), vhid, "the lease is over", is_master=False
-                    )
+                    over_s = time.monotonic() + _lease_left_s(vhid)
+                    self._note(over_s, vhid, "the lease is over", is_master=False)
             case Order.GO_ON:
                 now_s = time.monotonic()
                 self.changes = [change for change in self.changes if change.at_s <= now_s]
