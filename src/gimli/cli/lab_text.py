@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from gimli.cli import lab_lanes, lab_pictures, lab_plot
 from gimli.cli.lines import LABEL_WIDTH, block, flow, paragraph, safe
 
 if TYPE_CHECKING:
@@ -17,13 +18,23 @@ _INDENT = 2
 _DIFF_STYLES = {"+": "green", "-": "red"}
 
 
-def render(result: Result, width: int) -> list[Text]:
-    """The whole: the line that says it, then causes, story, cures, expectations, and how sure that is."""
+def render(result: Result, width: int, *, is_drawn: bool = False) -> list[Text]:
+    """The whole: the line that says it, then causes, story, cures, expectations, and how sure that is.
+
+    Args:
+        result: of a run, or of many.
+        width: columns of the terminal.
+        is_drawn: with the pictures. The story of one run is drawn anyway, where there is room.
+    """
     inner = width - _INDENT
+    pictures = result.pictures
     sections = [
         _causes(result, inner) or _why(result.explanation, inner),
-        _story(result, inner),
+        lab_pictures.network_map(pictures.map, inner) if is_drawn and pictures.map else [],
+        _told(result, inner, is_drawn=is_drawn or not result.cures),
+        _windows(result, inner) if is_drawn else [],
         _cures(result, inner),
+        lab_pictures.spread(pictures.spreads, inner) if is_drawn else [],
         _expectations(result.verdicts, inner) if not result.cures else [],
         _change(result.change),
         _sure(result.sure, inner),
@@ -79,6 +90,25 @@ def _cause(mark: str, cause: Cause, width: int) -> list[Text]:
         line.stylize("dim")
         lines.append(line)
     return lines
+
+
+def _told(result: Result, width: int, *, is_drawn: bool) -> list[Text]:
+    """The story, drawn or in words."""
+    sequence = result.pictures.sequence
+    if sequence is None or not is_drawn or not lab_lanes.fits(sequence, width):
+        return _story(result, width)
+    return [
+        *block("STORY", [Text(safe(result.subject or sequence.subject))]),
+        *lab_lanes.lines(sequence, width),
+    ]
+
+
+def _windows(result: Result, width: int) -> list[Text]:
+    return [
+        line
+        for number, chart in enumerate(result.pictures.charts)
+        for line in lab_plot.lines(chart, "WINDOW" if number == 0 else "", width)
+    ]
 
 
 def _story(result: Result, width: int) -> list[Text]:
@@ -139,4 +169,5 @@ def _more(result: Result) -> list[Text]:
     name = result.scenario
     others = f"gimli lab run {name}" if result.cures else f"gimli lab explain {name}"
     real = "" if result.mode == "real" else f" | {others} --real"
-    return [Text(f"more: {others}{real}     drawn: --html {name}.html", style="dim")]
+    drawn = "--pictures, " if result.pictures.map is not None else ""
+    return [Text(f"more: {others}{real}     drawn: {drawn}--html {name}.html", style="dim")]
