@@ -104,7 +104,7 @@ def spread(spreads: Sequence[Spread], width: int) -> list[Text]:
         cut = label[: first - _GAP]
         rows.append(Text(f"{cut:<{first}}" + "".join(f"{strip:<{room + _GAP}}" for strip in strips).rstrip()))
     runs = max(len(values) for each in spreads for values in each.values.values())
-    rows.append(Text(f"a digit: so many of the {runs} runs gave that much; |: the median", style="dim"))
+    rows.append(Text(f"a digit: so many of {runs} runs gave that; |: the median", style="dim"))
     return block("SPREAD", rows)
 
 

@@ -48,7 +48,7 @@ def render(result: Result, width: int, *, is_drawn: bool = False) -> list[Text]:
 
 
 def _headline(result: Result, width: int) -> list[Text]:
-    first = Text(f"{result.scenario}: ", style="bold")
+    first = Text(f"{safe(result.scenario)}: ", style="bold")
     mode = f"({result.mode}, seed {result.seed})" if result.mode == "simulated" else f"({result.mode})"
     chunks = [Text(word) for word in [*safe(result.headline).split(" "), mode]]
     return flow(first, chunks, gap=1, indent=_INDENT, width=width)
@@ -114,7 +114,7 @@ def _windows(result: Result, width: int) -> list[Text]:
 def _story(result: Result, width: int) -> list[Text]:
     lines: list[Text] = [Text(safe(result.subject))] if result.subject else []
     for moment in result.timeline:
-        first = Text(f"t={moment.t_ms / 1000:<8.4f} {moment.where:<6} ")
+        first = Text(f"t={moment.t_ms / 1000:<8.4f} {safe(moment.where):<6} ")
         room = width - LABEL_WIDTH
         words = [Text(word) for word in safe(moment.text).split(" ")]
         lines += flow(first, words, gap=1, indent=len(first), width=room)
@@ -126,11 +126,11 @@ def _cures(result: Result, width: int) -> list[Text]:
     if not result.cures:
         return []
     table = [("", *result.cure_heads), *((cure.change, *cure.cells) for cure in result.cures)]
-    columns = [_column(column) for column in zip(*table, strict=True)]
+    columns = [_column([safe(cell) for cell in column]) for column in zip(*table, strict=True)]
     head, *rows = ["  ".join(cells) for cells in zip(*columns, strict=True)]
     lines = [Text(f"{head}  price", style="bold")]
     for cure, cells in zip(result.cures, rows, strict=True):
-        row = Text(f"{safe(cells)}  ")
+        row = Text(f"{cells}  ")
         row.stylize("green" if cure.cures else "", 0, len(columns[0][0]))
         words = [Text(word) for word in safe(cure.price).split(" ")]
         lines += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
@@ -166,7 +166,7 @@ def _sure(claims: Sequence[str], width: int) -> list[Text]:
 
 
 def _more(result: Result) -> list[Text]:
-    name = result.scenario
+    name = safe(result.scenario)
     others = f"gimli lab run {name}" if result.cures else f"gimli lab explain {name}"
     real = "" if result.mode == "real" else f" | {others} --real"
     drawn = "--pictures, " if result.pictures.map is not None else ""

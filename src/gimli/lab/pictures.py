@@ -123,6 +123,8 @@ class Sequence:
 
 # Charts: quantities over time.
 
+CurveStyle = Literal["line", "edge", "limit"]
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -138,7 +140,7 @@ class Curve:
     where: str
     what: str
     points: tuple[tuple[float, float], ...]
-    style: Literal["line", "edge", "limit"] = "line"
+    style: CurveStyle = "line"
     is_stepped: bool = False
 
 

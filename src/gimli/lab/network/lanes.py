@@ -59,7 +59,17 @@ def of(run: Run, chain: Chain, subject: str) -> Sequence | None:
         *_told(run, chain),
     ]
     steps.sort(key=lambda step: step.t_ms)
-    return Sequence(subject, tuple(_lanes(run, chain, steps)), tuple(steps), _LEFT_OUT)
+    return Sequence(subject, tuple(_lanes(run, chain, steps)), tuple(steps), _left_out(chain, drop))
+
+
+def _left_out(chain: Chain, drop: Dropped) -> str:
+    """What is not told: neither what is as always, nor what did no harm."""
+    earlier = sum(
+        isinstance(entry, Dropped) and not entry.is_copy and entry.t_s < drop.t_s for entry in chain.log
+    )
+    if not earlier:
+        return _LEFT_OUT
+    return f"{_LEFT_OUT} So are {earlier} packets dropped before, which the next ones healed."
 
 
 def _passages(log: Iterable[Entry], where: str) -> Iterator[_Passage]:
@@ -132,7 +142,9 @@ def _links(chain: Chain) -> Iterator[Step]:
             for entry in chain.log
         )
         twice = {1: "", 2: ", twice through pf"}.get(times, f", {times} times through pf")
-        text = f"flooded copy of seq {copy.packet.seq}..{copy.packet.end}{twice}: the replica moves on"
+        packet = copy.packet
+        what = f"seq {packet.seq}..{packet.end}" if packet.length else f"ack {packet.ack}"
+        text = f"flooded copy of {what}{twice}: the replica moves on"
         yield Step(copy.t_s * 1000, (_MASTER, _BACKUP), "copy", text)
     if update is not None:
         text = f"pfsync update: {chain.name} {chain.value(update)}"
@@ -159,7 +171,7 @@ def _drops(chain: Chain) -> Iterator[Step]:
     why = (
         f"ackskew {first.ackskew:,} < -{MAX_ACK_WINDOW:,}"
         if "3" in first.failed
-        else f"ends behind {chain.name}"
+        else f"ends behind {chain.name} {chain.value(first)}"
     )
     named = (
         f"{what}, seq {first.packet.seq}..{first.packet.end}" if first.packet.length else "acknowledgement"
@@ -167,22 +179,51 @@ def _drops(chain: Chain) -> Iterator[Step]:
     value = f" ack {first.packet.ack}" if "3" in first.failed else ""
     text = f"{named}{value}: BAD state, test {first.failed[0]}, {why}: dropped"
     yield _drop_step(first, chain.ends, "drop", text)
-    after = list(chain.after())
-    again = [entry for entry in after if entry.packet.length and not entry.packet.is_reset]
-    others = [entry for entry in after if not entry.packet.length and not entry.packet.is_reset]
-    seen = {(first.is_from_src, first.packet.seq)}
+    yield from _more(chain)
+    yield from _again(chain)
+
+
+def _more(chain: Chain) -> Iterator[Step]:
+    """What else is dropped, of each side: new data, and packets without data; each told as one."""
+    assert chain.drop is not None
+    after = [entry for entry in chain.after() if not entry.packet.is_reset]
+    seen = {(chain.drop.is_from_src, chain.drop.packet.seq)}
+    for is_from_src in (True, False):
+        here = [entry for entry in after if entry.is_from_src == is_from_src]
+        new: list[Dropped] = []
+        for entry in here:
+            if entry.packet.length and (is_from_src, entry.packet.seq) not in seen:
+                seen.add((is_from_src, entry.packet.seq))
+                new.append(entry)
+        if new:
+            least, most = min(entry.packet.seq for entry in new), max(entry.packet.end for entry in new)
+            many = f"{len(new)} more packets, " if len(new) > 1 else "the next one, "
+            yield _drop_step(new[0], chain.ends, "drop", f"{many}seq {least}..{most}: dropped")
+        bare = [entry for entry in here if not entry.packet.length]
+        if bare:
+            many = f"{len(bare)} packets" if len(bare) > 1 else "a packet"
+            text = f"{many} without data dropped, until {bare[-1].t_s:.3f} s"
+            yield _drop_step(bare[0], chain.ends, "drop", text)
+
+
+def _again(chain: Chain) -> Iterator[Step]:
+    """Each time that data are sent again."""
+    assert chain.drop is not None
+    seen = {(chain.drop.is_from_src, chain.drop.packet.seq)}
+    again = []
+    for entry in chain.after():
+        key = (entry.is_from_src, entry.packet.seq)
+        if entry.packet.length and not entry.packet.is_reset:
+            if key in seen:
+                again.append(entry)
+            seen.add(key)
     shown = again if len(again) <= _AGAIN_MAX else again[: _AGAIN_MAX - 2]
     for entry in shown:
-        key = (entry.is_from_src, entry.packet.seq)
-        words = "sent again" if key in seen else f"seq {entry.packet.seq}..{entry.packet.end}"
-        seen.add(key)
-        yield _drop_step(entry, chain.ends, "again", f"{words}: dropped")
+        what = "" if entry.packet.seq == chain.drop.packet.seq else f"seq {entry.packet.seq} "
+        yield _drop_step(entry, chain.ends, "again", f"{what}sent again: dropped")
     if len(shown) < len(again):
         text = f"and {len(again) - len(shown) - 1} more in between: dropped, and this one"
         yield _drop_step(again[-1], chain.ends, "again", text)
-    if others:
-        text = f"{len(others)} packets without data dropped, until {others[-1].t_s:.3f} s"
-        yield _drop_step(others[0], chain.ends, "again", text)
 
 
 def _drop_step(entry: Dropped, ends: tuple[str, str], kind: StepKind, text: str) -> Step:

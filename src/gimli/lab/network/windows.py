@@ -13,10 +13,11 @@ from gimli.lab.network.simulator.record import Merged, Tracked
 from gimli.lab.pictures import Chart, Curve, Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gimli.lab.network.evidence import Chain
     from gimli.lab.network.simulator.record import Run
+    from gimli.lab.pictures import CurveStyle
 
 Points = list[tuple[float, float]]
 
@@ -48,13 +49,13 @@ def of(run: Run, chain: Chain) -> tuple[Chart, ...]:
         Chart(
             f"window of the {name} as each firewall holds it, while it moves back",
             "bytes",
-            tuple(_curves(held, base, moment)),
+            tuple(_curves(held, what, base, moment)),
             tuple(_steps_back(chain, base)),
         ),
         Chart(
             f"the same until the end: {what} stays behind, and what comes is dropped",
             "bytes",
-            (*_curves(held, base, whole), *_limit(chain, base, whole[1])),
+            (*_curves(held, what, base, whole), *_limit(chain, base, whole[1])),
             (_step_in_all(chain, base), *_dropped(chain, base)),
         ),
     )
@@ -71,14 +72,18 @@ def _held(chain: Chain, where: str, peer: str) -> Iterator[tuple[float, int, int
 
 
 def _curves(
-    held: dict[str, list[tuple[float, int, int]]], base: int, span: tuple[float, float]
+    held: Mapping[str, Sequence[tuple[float, int, int]]], what: str, base: int, span: tuple[float, float]
 ) -> Iterator[Curve]:
+    """Both ends of the window by firewall; the one that moved back is the line, the other one its edge."""
     for where, values in held.items():
-        low = thinned([(at_s, lo - base) for at_s, lo, _ in values], span)
-        high = thinned([(at_s, hi - base) for at_s, _, hi in values], span)
-        if low:
-            yield Curve(where, "seqlo", in_ms(low), is_stepped=True)
-            yield Curve(where, "seqhi", in_ms(high), style="edge", is_stepped=True)
+        ends = {
+            "seqlo": thinned([(at_s, lo - base) for at_s, lo, _ in values], span),
+            "seqhi": thinned([(at_s, hi - base) for at_s, _, hi in values], span),
+        }
+        for end, points in ends.items():
+            if points:
+                style: CurveStyle = "line" if end == what else "edge"
+                yield Curve(where, end, in_ms(points), style, is_stepped=True)
 
 
 def _steps_back(chain: Chain, base: int) -> Iterator[Mark]:
