@@ -136,7 +136,7 @@ def test_what_an_upload_loses_is_told_as_one_and_what_is_sent_again_one_by_one()
     dropped = [entry for entry in chain.log if isinstance(entry, Dropped) and not entry.is_copy]
     earlier = sum(entry.t_s < chain.drop.t_s for entry in dropped)
     assert len(dropped) == earlier + 1 + 12 + len(again)
-    assert f"{earlier} packets dropped before" in pictures.sequence.left_out
+    assert f"healed by the next packet: {earlier}." in pictures.sequence.left_out
 
 
 # The windows.

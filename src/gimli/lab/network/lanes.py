@@ -69,7 +69,7 @@ def _left_out(chain: Chain, drop: Dropped) -> str:
     )
     if not earlier:
         return _LEFT_OUT
-    return f"{_LEFT_OUT} So are {earlier} packets dropped before, which the next ones healed."
+    return f"{_LEFT_OUT} Dropped before that, and healed by the next packet: {earlier}."
 
 
 def _passages(log: Iterable[Entry], where: str) -> Iterator[_Passage]:

@@ -53,7 +53,7 @@ def of(run: Run, chain: Chain) -> tuple[Chart, ...]:
             tuple(_steps_back(chain, base)),
         ),
         Chart(
-            f"the same until the end: {what} stays behind, and what comes is dropped",
+            f"the same for longer: {what} stays behind, and what comes is dropped",
             "bytes",
             (*_curves(held, what, base, whole), *_limit(chain, base, whole[1])),
             (_step_in_all(chain, base), *_dropped(chain, base)),

@@ -30,9 +30,9 @@ def _body(result: Result) -> Iterator[str]:
     yield f"<h1>{escape(result.scenario)}</h1>"
     headline = f'<strong>{escape(result.headline)}</strong> <span class="dim">({escape(mode)})</span>'
     yield f'<p class="headline">{headline}</p>'
+    yield tables.causes(result.causes)
     yield from (f"<p>{escape(sentence)}</p>" for sentence in result.explanation)
     yield from _drawn(result)
-    yield tables.causes(result.causes)
     yield tables.cures(result.cures, result.cure_heads)
     yield tables.verdicts(result.verdicts)
     yield tables.change(result.change)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gimli.lab.scenario import Moment
 
 _LEFT, _RIGHT = 8.0, 392.0
-_LANE = 44
+_LANE = 54
 _COLOURS = ("bad", "request", "answer", "update")
 
 
@@ -28,14 +28,14 @@ def draw(timeline: Sequence[Moment]) -> str:
     parts: list[str] = []
     for number, lane in enumerate(lanes):
         marked = [moment for moment in timeline if moment.where == lane]
-        parts += _lane(lane, marked, most_ms, _LANE * number + 30, _COLOURS[number % len(_COLOURS)])
+        parts += _lane(lane, marked, most_ms, _LANE * number + 38, _COLOURS[number % len(_COLOURS)])
     parts += _axis(most_ms, height - 18)
     description = f"{len(timeline)} events, which the page's last table has as text."
     return svg.figure(svg.drawing("timeline", "events by time", description, (svg.WIDTH, height), parts))
 
 
 def _lane(name: str, marked: Sequence[Moment], most_ms: float, y: float, colour: str) -> Iterator[str]:
-    yield svg.text(4, y - 16, name, "strong")
+    yield svg.text(4, y - 23, name, "strong")
     yield svg.line((_LEFT, y), (_RIGHT, y), colour, 'stroke-width="2"')
     for moment in marked:
         x = _x(moment.t_ms, most_ms)
