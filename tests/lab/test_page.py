@@ -239,6 +239,19 @@ def test_every_run_is_in_a_dot():
     assert "5.5 (5-12) frozen, 4 (3-10) RST" in page
 
 
+def test_many_runs_are_a_box():
+    """From the first to the third quarter, with the median in it; the line is all of them."""
+    values = tuple(float(value) for value in range(101))
+    page = spread.draw((Spread("as it is", "as it is", {"frozen": values}),))
+    root = ET.fromstring(drawings(page)[0])
+    (box,) = root.iter("rect")
+    whole = next(line for line in root.iter("line") if line.get("stroke-width") == "1.2")
+    left, right = float(whole.get("x1")), float(whole.get("x2"))
+    assert float(box.get("x")) == pytest.approx(left + (right - left) / 4)
+    assert float(box.get("width")) == pytest.approx((right - left) / 2)
+    assert "Of 101 runs" in page
+
+
 def test_no_runs_are_no_spread():
     assert not spread.draw(())
     assert not spread.draw((Spread("as it is", "as it is", {}),))

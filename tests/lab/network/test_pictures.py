@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gimli.lab.network import causes, drawing, evidence, play, sketch, windows
+from gimli.lab.network.real import changes, explain
 from gimli.lab.network.simulator.record import Dropped
 from gimli.lab.network.topology import Fault, Kind, Release
 from tests.lab.network.designs import PFSYNC_MULTICAST, dmz, near, pf, run, small
@@ -199,6 +200,17 @@ def test_thinning_keeps_what_can_be_seen(points, span):
 
 
 # All of it.
+
+
+def test_real_runs_are_drawn_like_simulated_ones():
+    """They leave the same record; the figures are those that count there."""
+    fails, fine = run(PFSYNC_MULTICAST, 1), run(causes.with_guard(small()))
+    change = changes.CHANGES[0]
+    result = explain.switched(explain.one("mine", 1, fine), [fails, fine], [(change, [fine])])
+    assert result.pictures.map is not None
+    as_it_was, changed = result.pictures.spreads
+    assert as_it_was.values["BAD state"] == (fails.count("bad_state"), 0)
+    assert (changed.change, changed.values["RST"]) == (change.text, (0,))
 
 
 def test_a_run_without_a_freeze_has_a_map_only():

@@ -1,4 +1,4 @@
-"""How is it drawn what each seed gave? One row per change, one dot per value, as large as it is frequent."""
+"""How is it drawn what each seed gave? One row per change: a dot per value, or a box where there are many."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
     from gimli.lab.pictures import Spread
 
 _LEFT, _RIGHT = 12.0, 388.0
-_ROW, _ROW_OF_NONE = 50, 20
+_WORDS = 14.0
+_STRIP = 32.0
+"""Of a row's dots, below its words."""
+_GROUP = 20.0
 _COLOURS = ("bad", "third", "first")
-_RADIUS = (2.5, 6.5)
+_RADIUS = (3.5, 6.5)
 """Of a value that hardly any run gave, and of one that all gave."""
+_DOTS_MAX = 12
+"""More runs than that are a box."""
 
 
 def draw(spreads: Sequence[Spread]) -> str:
     """The figure; nothing where nothing was counted."""
     names = list(dict.fromkeys(name for spread in spreads for name in spread.values))
-    if not names:
+    everything = [value for spread in spreads for values in spread.values.values() for value in values]
+    if not everything:
         return ""
-    most = max(
-        (value for spread in spreads for values in spread.values.values() for value in values), default=0
-    )
-    most = most or 1.0
+    most = max(everything) or 1.0
     parts: list[str] = []
     y = 4.0
     group = ""
     for spread in spreads:
         if spread.group not in {group, spread.change}:
-            y += 20
+            y += _GROUP
             parts.append(svg.text(4, y - 2, spread.group, "dim"))
         group = spread.group
-        is_gone = not any(any(values) for values in spread.values.values())
-        parts += _gone(spread, y) if is_gone else _row(spread, names, y, most)
-        y += _ROW_OF_NONE if is_gone else _ROW
+        y, row = _row(spread, names, y, most)
+        parts += row
     parts += _axis(most, y)
     title = f"{' and '.join(names)} of each run"
-    runs = max(len(values) for spread in spreads for values in spread.values.values())
     description = "; ".join(f"{spread.change}: {summary(spread)}" for spread in spreads)
     drawn = svg.drawing("spread", title, description, (svg.WIDTH, y + 22), parts)
     samples = [(_shape(number, 13, 6, 4.5), name) for number, name in enumerate(names)]
-    how = f"Each of {runs} runs is in one dot; a larger dot, with its number, stands for several runs. "
-    return svg.figure(drawn, svg.legend(samples), escape(how + "A stroke is the median."))
+    return svg.figure(drawn, svg.legend(samples), escape(_how(_runs(spreads))))
 
 
 def summary(spread: Spread) -> str:
@@ -63,39 +63,68 @@ def _middle(values: Sequence[float]) -> str:
     return median if min(values) == max(values) else f"{median} ({min(values):g}-{max(values):g})"
 
 
-def _gone(spread: Spread, y: float) -> Iterator[str]:
-    """A row without dots: all would be at nothing."""
-    runs = max((len(values) for values in spread.values.values()), default=0)
-    yield svg.text(4, y + 13, spread.change, "strong")
-    yield svg.text(
-        svg.WIDTH - 4, y + 13, f"none in {runs} run{'s' * (runs != 1)}", "end halo", colour="answer"
+def _runs(spreads: Sequence[Spread]) -> int:
+    return max(len(values) for spread in spreads for values in spread.values.values())
+
+
+def _how(runs: int) -> str:
+    if runs > _DOTS_MAX:
+        return (
+            f"Of {runs} runs: from least to most a line, the middle half of them a box, the median a stroke."
+        )
+    return (
+        f"Each of {runs} runs is in one dot; a larger dot, with its number, stands for several runs. "
+        "A stroke is the median."
     )
 
 
-def _row(spread: Spread, names: Sequence[str], y: float, most: float) -> Iterator[str]:
-    yield svg.text(4, y + 13, spread.change, "strong")
-    yield svg.text(svg.WIDTH - 4, y + 13, summary(spread), "end dim halo")
-    middle = y + 30
-    yield svg.line((_LEFT, middle), (_RIGHT, middle), "line", 'stroke-width=".8"')
+def _row(spread: Spread, names: Sequence[str], y: float, most: float) -> tuple[float, list[str]]:
+    """A row, and where the next one begins. One without anything is its words alone."""
+    is_gone = not any(any(values) for values in spread.values.values())
+    words, colour = (f"none in {_runs([spread])} runs", "answer") if is_gone else (summary(spread), "dim")
+    y += _WORDS
+    parts = [svg.text(4, y, spread.change, "strong")]
+    if (len(spread.change) + len(words) + 2) * svg.CHARACTER > svg.WIDTH:
+        y += _WORDS
+    parts.append(svg.text(svg.WIDTH - 4, y, words, "end", colour=colour))
+    if is_gone:
+        return y + 6, parts
+    middle = y + _STRIP / 2
+    parts.append(svg.line((_LEFT, middle), (_RIGHT, middle), "line", 'stroke-width=".8"'))
     for number, name in enumerate(names):
         values = spread.values.get(name, ())
         if values:
-            yield from _dots(number, values, middle + (number - (len(names) - 1) / 2) * 11, most)
+            place = middle + (number - (len(names) - 1) / 2) * 11
+            drawn = _box if len(values) > _DOTS_MAX else _dots
+            parts += drawn(number, values, place, most)
+    return y + _STRIP + 4, parts
+
+
+def _range(number: int, values: Sequence[float], y: float, most: float) -> str:
+    """From least to most."""
+    colour = _COLOURS[number % len(_COLOURS)]
+    return svg.line((_x(min(values), most), y), (_x(max(values), most), y), colour, 'stroke-width="1.2"')
 
 
 def _dots(number: int, values: Sequence[float], y: float, most: float) -> Iterator[str]:
-    colour = _COLOURS[number % len(_COLOURS)]
-    least_x, most_x = _x(min(values), most), _x(max(values), most)
-    yield svg.line((least_x, y), (most_x, y), colour, 'stroke-width="1.2"')
+    yield _range(number, values, y, most)
     middle = _x(statistics.median(values), most)
+    colour = _COLOURS[number % len(_COLOURS)]
     yield svg.line((middle, y - 6), (middle, y + 6), colour, 'stroke-width="1.6"')
     for value, count in sorted(Counter(values).items()):
-        radius = _RADIUS[0] + (_RADIUS[1] - _RADIUS[0]) * sqrt(count / len(values))
-        if len(values) == 1:
-            radius = _RADIUS[0]
-        yield _shape(number, _x(value, most), y, radius)
+        share = sqrt(count / len(values)) if count > 1 else 0.0
+        yield _shape(number, _x(value, most), y, _RADIUS[0] + (_RADIUS[1] - _RADIUS[0]) * share)
         if count > 1:
             yield svg.text(_x(value, most), y + 3, str(count), "middle tiny", colour="ground")
+
+
+def _box(number: int, values: Sequence[float], y: float, most: float) -> Iterator[str]:
+    yield _range(number, values, y, most)
+    colour = _COLOURS[number % len(_COLOURS)]
+    low, middle, high = (_x(each, most) for each in statistics.quantiles(values, method="inclusive"))
+    place = f'x="{svg.number(low)}" y="{svg.number(y - 4)}" width="{svg.number(high - low)}" height="8"'
+    yield f'<rect {place} fill="var(--card)" stroke="var(--{colour})" stroke-width="1.2"/>'
+    yield svg.line((middle, y - 4), (middle, y + 4), colour, 'stroke-width="2.4"')
 
 
 def _shape(number: int, x: float, y: float, radius: float) -> str:
