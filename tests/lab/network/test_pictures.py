@@ -69,8 +69,11 @@ def test_the_backups_port_is_the_one_that_is_flooded(told):
     ],
     ids=["floods", "no querier", "snooping", "a router's port", "static entry", "blocked"],
 )
-def test_a_port_is_flooded_as_the_switch_would(topology, flooded):
+def test_a_port_is_flooded_where_the_simulated_switch_floods(topology, flooded):
+    """Before a run the map says what it will be: the backup then gets copies, or does not."""
     assert {plug.place for plug in sketch.of(topology).plugs if plug.flooded} == flooded
+    played = run(small(topology))
+    assert bool(played.count("copies", "fw2")) == ("fw2" in flooded)
 
 
 def test_frames_that_the_guard_drops_are_said_to_be():
