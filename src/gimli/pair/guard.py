@@ -162,7 +162,7 @@ def lease_s(interval_s: float, dead_s: float) -> float:
             f"{dead_s * 1000:.0f} ms",
             why=f"a lease of {length_s * 1000:.0f} ms would lapse between two of them; it takes "
             f"{wanted_s * 1000:.0f} ms",
-            fix="give the node a smaller advskew, or both nodes a larger advbase",
+            fix="in the fast mode (advbase 0) give both nodes an advskew of 4 or more; else advbase 1",
         )
     return length_s
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gimli.lab.network import evidence, measure, words
+from gimli.lab.network import drawing, evidence, measure, words
 from gimli.lab.network.simulator.record import Dropped, Merged, Told
 from gimli.lab.network.topology import Model
+from gimli.lab.pictures import Spread
 from gimli.lab.scenario import REAL, Cause, Cure, Moment, Result
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def one(name: str, seed: int, run: Run) -> Result:
         timeline=story,
         explanation=sentences,
         sure=_SURE[run.topology.firewalls[0].model],
+        pictures=drawing.draw(run, found[1] if found is not None else None),
     )
 
 
@@ -132,7 +134,23 @@ def switched(once: Result, base: Tried, changed: Sequence[Tried], pulled: Sequen
             *(_cure(change.text, change.price, figures, failovers) for change, figures, failovers in cures),
         ),
         cure_heads=("failed", "BAD state", "RSTs", "a failover loses"),
+        pictures=replace(once.pictures, spreads=_spreads(base.runs, changed)),
     )
+
+
+def _spreads(base: Sequence[Run], changed: Sequence[Tried]) -> tuple[Spread, ...]:
+    """What each run gave."""
+    groups = [("as it was", "as it was", base)]
+    groups += [(each.change.text, "with one change", each.runs) for each in changed if each.change]
+    return tuple(Spread(text, group, _values(runs)) for text, group, runs in groups)
+
+
+def _values(runs: Sequence[Run]) -> dict[str, tuple[float, ...]]:
+    figures = [measure.metrics(run) for run in runs]
+    return {
+        "BAD state": tuple(each["bad_state_drops"] for each in figures),
+        "RST": tuple(each["application_resets"] for each in figures),
+    }
 
 
 def cost_of(failovers: Sequence[Run]) -> Mapping[str, Any]:
