@@ -63,7 +63,7 @@ KEPT = (
     "lost_at_fault",
     "longest_freeze_s",
 )
-_FAULT_SHARE = 5
+_FAULT_SHARE = 10
 """Of the cases with a fault, one run for so many of the others."""
 _ELECTION_S = 5.0
 _CONNECTIONS_MAX = 10_000
