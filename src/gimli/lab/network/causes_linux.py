@@ -40,10 +40,9 @@ def remedies(topology: Topology) -> tuple[Remedy, ...]:
 
 
 def protections(topology: Topology) -> tuple[Remedy, ...]:
-    """What can be taken away from it, as long as anything is left."""
-    if not _any(topology, lambda host: host.is_guarded or host.linux.liberal):
-        return ()
-    return tuple(each for each in PROTECTIONS if each.change(topology) != topology)
+    """What can be taken away from it."""
+    found = (*AGAINST_FLOODING, *AT_A_FAILOVER) if causes.floods(topology) else AT_A_FAILOVER
+    return tuple(each for each in found if each.change(topology) != topology)
 
 
 def _any(topology: Topology, has: Callable[[Firewall], bool]) -> bool:
@@ -68,6 +67,21 @@ def unguarded(topology: Topology) -> Topology:
 def pair(topology: Topology, **changes: Any) -> Topology:
     """Every kernel, and what its pair is told, changed."""
     return _all(topology, lambda host: replace(host, linux=replace(host.linux, **changes)))
+
+
+def unsynchronised(topology: Topology) -> Topology:
+    """No connection is replicated."""
+    return _all(topology, lambda host: replace(host, sync=""))
+
+
+def slow(topology: Topology) -> Topology:
+    """No pair is in the fast mode."""
+    return _all(
+        topology,
+        lambda host: replace(
+            host, carp=tuple(replace(carp, advbase=max(carp.advbase, 1)) for carp in host.carp)
+        ),
+    )
 
 
 def _unguarded(**changes: Any) -> Callable[[Topology], Topology]:
@@ -111,13 +125,13 @@ REMEDIES = (
     ),
 )
 
-PROTECTIONS = (
-    Remedy("guard off", unguarded, "copies are tracked"),
+AGAINST_FLOODING = (
+    Remedy("guard off", unguarded, "copies tracked"),
     Remedy("liberal off", lambda topology: pair(topology, liberal=False), "-"),
-    Remedy("guard, liberal off; cache", _unguarded(liberal=False, mode=Mode.CACHE), "copies find no replica"),
-    Remedy(
-        "guard, liberal off; kernel",
-        _unguarded(liberal=False, mode=Mode.KERNEL),
-        "replicas know one direction",
-    ),
+    Remedy("guard and liberal off, cache", _unguarded(liberal=False, mode=Mode.CACHE), "nothing to move"),
+    Remedy("guard and liberal off, kernel", _unguarded(liberal=False, mode=Mode.KERNEL), "half-seen states"),
+)
+AT_A_FAILOVER = (
+    Remedy("state sync off", unsynchronised, "nothing goes on"),
+    Remedy("advbase 1", slow, "3 s to take over"),
 )

@@ -108,7 +108,7 @@ class Trial:
 
     def cures(self) -> tuple[Cure, ...]:
         """Each remedy, best first: what is left, then what a failover costs."""
-        shown = (*self._remedies, *self._protections) if self.is_protected else self._remedies
+        shown = self._protections if self.is_protected else self._remedies
         cures = [self._cure(each.name, each.price) for each in shown]
         return tuple(sorted(cures, key=_badness))
 
