@@ -7,7 +7,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gimli.monitor.folding import FOLD_AFTER, LINE_BYTES_MAX, Memory, fold, release
+from gimli.monitor.folding import FOLD_AFTER, LINE_BYTES_MAX, Memory, _seems_to_repeat, fold, release
 
 
 def folded(*chunks: bytes, is_released: bool = True) -> bytes:
@@ -84,6 +84,12 @@ def test_an_unfinished_line_is_written_at_once_unless_it_may_be_one_more_repeat(
     line = b"retrying the connection\n"
     assert folded(line * 9, b"retry", is_released=False) == line * FOLD_AFTER
     assert folded(line * 9, b"retry", b"!", is_released=False).endswith(b"repeated 6 times\nretry!")
+
+
+def test_a_flood_of_any_size_is_not_split_where_nothing_repeats():
+    """The last place looked at may not be so near the end that no line follows it."""
+    flood = b"".join(b"line %04d\n" % number for number in range(9000))
+    assert not [cut for cut in range(200) if _seems_to_repeat(flood[: len(flood) - cut])]
 
 
 def test_a_flood_is_folded_too_where_it_repeats():

@@ -97,7 +97,12 @@ class Invariants:
         vhid_now = process.node.vhid(vhid)
         silent_s = master_down_interval_s(vhid_now.advbase, vhid_now.advskew) / machine.rate
         held_s = (self._world.now_ns - beside.since_ns) / SECOND_NS
-        if held_s >= silent_s or self._known[machine.name].roles[vhid] is Role.MASTER:
+        if self._known[machine.name].roles[vhid] is Role.MASTER:
+            # It stood still, and was preempted meanwhile: it may answer for the time that it has advertised.
+            is_late = not process.host.presences[vhid].tenure.has_time
+        else:
+            is_late = held_s >= silent_s
+        if is_late:
             self._forbidden[machine.name, vhid] = (
                 f"{machine.name} answers for vhid {vhid}, and {other.name}, which has for "
                 f"{held_s:.3f} s, still does, for {(beside.until_ns - self._world.now_ns) / 1e9:.3f} s"

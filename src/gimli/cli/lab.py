@@ -32,8 +32,12 @@ _seed = click.option(
 )
 _real = click.option("--real", "is_real", is_flag=True, help="Real programs instead of the simulation.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document, schema 1.")
-_html = click.option(
-    "--html", metavar="FILE", help="Write a page with the time line drawn, - for the output."
+_html = click.option("--html", metavar="FILE", help="Write a page with all pictures, - for the output.")
+_pictures = click.option(
+    "--pictures",
+    "is_drawn",
+    is_flag=True,
+    help="Draw the network, the story, its windows, and spreads as text.",
 )
 
 
@@ -78,9 +82,12 @@ def print_schema() -> None:
 @_seed
 @_real
 @click.option("--pcap", metavar="DIR", default="", help="With --real: one pcapng file per host there.")
+@_pictures
 @_json
 @_html
-def run(*, scenario: str, seed: int, is_real: bool, pcap: str, as_json: bool, html: str | None) -> int:
+def run(
+    *, scenario: str, seed: int, is_real: bool, pcap: str, is_drawn: bool, as_json: bool, html: str | None
+) -> int:
     """Play SCENARIO once, and say whether what was expected came.
 
     SCENARIO is a name that the list has, or a FILE.toml of your own.
@@ -92,7 +99,7 @@ def run(*, scenario: str, seed: int, is_real: bool, pcap: str, as_json: bool, ht
     if pcap and not is_real:
         raise UsageError("--pcap needs --real", why="a simulation has no bytes", fix="add --real")
     result = played.real(seed, _GIMLI, tell, pcap) if is_real else played.simulate(seed)
-    _show(result, as_json=as_json, html=html)
+    _show(result, is_drawn=is_drawn, as_json=as_json, html=html)
     return 0 if result.holds else 1
 
 
@@ -105,10 +112,18 @@ def run(*, scenario: str, seed: int, is_real: bool, pcap: str, as_json: bool, ht
     help="Seeds to simulate for each change, from --seed on; each scenario has its own default.",
 )
 @_real
+@_pictures
 @_json
 @_html
 def explain(
-    *, scenario: str, seed: int, runs: int | None, is_real: bool, as_json: bool, html: str | None
+    *,
+    scenario: str,
+    seed: int,
+    runs: int | None,
+    is_real: bool,
+    is_drawn: bool,
+    as_json: bool,
+    html: str | None,
 ) -> None:
     """Play SCENARIO again and again with one cause switched off at a time, and say which changes cure it.
 
@@ -123,7 +138,7 @@ def explain(
         if is_real
         else played.explain(seed, runs or played.runs, tell)
     )
-    _show(result, as_json=as_json, html=html)
+    _show(result, is_drawn=is_drawn, as_json=as_json, html=html)
 
 
 def _progress() -> Callable[[str], None]:
@@ -138,7 +153,7 @@ def _progress() -> Callable[[str], None]:
     return tell
 
 
-def _show(result: Result, *, as_json: bool, html: str | None) -> None:
+def _show(result: Result, *, is_drawn: bool, as_json: bool, html: str | None) -> None:
     if html == "-":
         click.echo(page.render(result))
         return
@@ -148,7 +163,7 @@ def _show(result: Result, *, as_json: bool, html: str | None) -> None:
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
         return
     screen = console()
-    for line in lab_text.render(result, min(screen.width, WIDTH)):
+    for line in lab_text.render(result, min(screen.width, WIDTH), is_drawn=is_drawn):
         screen.print(line, soft_wrap=True)
 
 

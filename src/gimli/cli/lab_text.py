@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from gimli.cli import lab_lanes, lab_pictures, lab_plot
 from gimli.cli.lines import LABEL_WIDTH, block, flow, paragraph, safe
 
 if TYPE_CHECKING:
@@ -17,13 +18,23 @@ _INDENT = 2
 _DIFF_STYLES = {"+": "green", "-": "red"}
 
 
-def render(result: Result, width: int) -> list[Text]:
-    """The whole: the line that says it, then causes, story, cures, expectations, and how sure that is."""
+def render(result: Result, width: int, *, is_drawn: bool = False) -> list[Text]:
+    """The whole: the line that says it, then causes, story, cures, expectations, and how sure that is.
+
+    Args:
+        result: of a run, or of many.
+        width: columns of the terminal.
+        is_drawn: with the pictures. The story of one run is drawn anyway, where there is room.
+    """
     inner = width - _INDENT
+    pictures = result.pictures
     sections = [
         _causes(result, inner) or _why(result.explanation, inner),
-        _story(result, inner),
+        lab_pictures.network_map(pictures.map, inner) if is_drawn and pictures.map else [],
+        _told(result, inner, is_drawn=is_drawn or not result.cures),
+        _windows(result, inner) if is_drawn else [],
         _cures(result, inner),
+        lab_pictures.spread(pictures.spreads, inner) if is_drawn else [],
         _expectations(result.verdicts, inner) if not result.cures else [],
         _change(result.change),
         _sure(result.sure, inner),
@@ -37,7 +48,7 @@ def render(result: Result, width: int) -> list[Text]:
 
 
 def _headline(result: Result, width: int) -> list[Text]:
-    first = Text(f"{result.scenario}: ", style="bold")
+    first = Text(f"{safe(result.scenario)}: ", style="bold")
     mode = f"({result.mode}, seed {result.seed})" if result.mode == "simulated" else f"({result.mode})"
     chunks = [Text(word) for word in [*safe(result.headline).split(" "), mode]]
     return flow(first, chunks, gap=1, indent=_INDENT, width=width)
@@ -81,10 +92,29 @@ def _cause(mark: str, cause: Cause, width: int) -> list[Text]:
     return lines
 
 
+def _told(result: Result, width: int, *, is_drawn: bool) -> list[Text]:
+    """The story, drawn or in words."""
+    sequence = result.pictures.sequence
+    if sequence is None or not is_drawn or not lab_lanes.fits(sequence, width):
+        return _story(result, width)
+    return [
+        *block("STORY", [Text(safe(result.subject or sequence.subject))]),
+        *lab_lanes.lines(sequence, width),
+    ]
+
+
+def _windows(result: Result, width: int) -> list[Text]:
+    return [
+        line
+        for number, chart in enumerate(result.pictures.charts)
+        for line in lab_plot.lines(chart, "WINDOW" if number == 0 else "", width)
+    ]
+
+
 def _story(result: Result, width: int) -> list[Text]:
     lines: list[Text] = [Text(safe(result.subject))] if result.subject else []
     for moment in result.timeline:
-        first = Text(f"t={moment.t_ms / 1000:<8.4f} {moment.where:<6} ")
+        first = Text(f"t={moment.t_ms / 1000:<8.4f} {safe(moment.where):<6} ")
         room = width - LABEL_WIDTH
         words = [Text(word) for word in safe(moment.text).split(" ")]
         lines += flow(first, words, gap=1, indent=len(first), width=room)
@@ -96,11 +126,11 @@ def _cures(result: Result, width: int) -> list[Text]:
     if not result.cures:
         return []
     table = [("", *result.cure_heads), *((cure.change, *cure.cells) for cure in result.cures)]
-    columns = [_column(column) for column in zip(*table, strict=True)]
+    columns = [_column([safe(cell) for cell in column]) for column in zip(*table, strict=True)]
     head, *rows = ["  ".join(cells) for cells in zip(*columns, strict=True)]
     lines = [Text(f"{head}  price", style="bold")]
     for cure, cells in zip(result.cures, rows, strict=True):
-        row = Text(f"{safe(cells)}  ")
+        row = Text(f"{cells}  ")
         row.stylize("green" if cure.cures else "", 0, len(columns[0][0]))
         words = [Text(word) for word in safe(cure.price).split(" ")]
         lines += flow(row, words, gap=1, indent=len(row), width=width - LABEL_WIDTH)
@@ -136,7 +166,8 @@ def _sure(claims: Sequence[str], width: int) -> list[Text]:
 
 
 def _more(result: Result) -> list[Text]:
-    name = result.scenario
+    name = safe(result.scenario)
     others = f"gimli lab run {name}" if result.cures else f"gimli lab explain {name}"
     real = "" if result.mode == "real" else f" | {others} --real"
-    return [Text(f"more: {others}{real}     drawn: --html {name}.html", style="dim")]
+    drawn = "--pictures, " if result.pictures.map is not None else ""
+    return [Text(f"more: {others}{real}     drawn: {drawn}--html {name}.html", style="dim")]

@@ -7,8 +7,10 @@ who prints them, and how, is the command line's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from gimli.lab.pictures import NOTHING, Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,16 +46,6 @@ class Moment:
     text: str
     what: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A quantity over time, to be drawn: steps of (t_ms, value)."""
-
-    where: str
-    what: str
-    unit: str
-    points: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +101,7 @@ class Result:
         cures_title: of their table.
         effect: what is gone without a cause, in words.
         subject: whose story the time line is.
+        pictures: what of it can be drawn.
     """
 
     scenario: str
@@ -122,12 +115,12 @@ class Result:
     sure: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
     cures: tuple[Cure, ...] = ()
-    curves: tuple[Curve, ...] = ()
     change: tuple[str, ...] = ()
     cure_heads: tuple[str, ...] = ()
     cures_title: str = "CURES"
     effect: str = "it"
     subject: str = ""
+    pictures: Pictures = NOTHING
 
     @property
     def holds(self) -> bool:
@@ -149,6 +142,7 @@ class Result:
             "explanation": "\n".join(self.explanation),
             "change": list(self.change),
             "sure": list(self.sure),
+            "pictures": asdict(self.pictures),
         }
         if self.causes or self.cures:
             document["causes"] = [_plain(cause) for cause in self.causes]

@@ -83,8 +83,8 @@ def _seems_to_repeat(data: bytes) -> bool:
 
     A run that is missed so is short against the flood around it, and is written as it came.
     """
-    for place in range(0, len(data), len(data) // _PLACES):
-        start = data.find(b"\n", place) + 1
+    for place in range(_PLACES):
+        start = data.find(b"\n", place * len(data) // _PLACES) + 1
         end = data.find(b"\n", start) + 1
         if not start or not end:
             return True  # few lines, and long ones: they are cheap to split

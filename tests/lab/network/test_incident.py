@@ -248,6 +248,24 @@ def test_cures_are_ranked_and_priced(explained):
     assert int(lost) <= int(opened) / 4
 
 
+def test_an_explanation_has_what_every_run_of_every_change_gave(explained):
+    """In the order of the causes and remedies, as it is first: what the dots of its picture are made of."""
+    result, _ = explained
+    spreads = result.pictures.spreads
+    assert spreads[0].change == spreads[0].group == "as it is"
+    as_it_is = result.metrics["as_it_is"]
+    assert spreads[0].values == {
+        "frozen": tuple(run["frozen"] for run in as_it_is),
+        "RST": tuple(run["application_resets"] for run in as_it_is),
+    }
+    groups = [spread.group for spread in spreads[1:]]
+    names = [f"without {cause.name}" for cause in result.causes]
+    assert list(dict.fromkeys(groups)) == [*names, "remedies"]
+    assert {spread.change for spread in spreads if spread.group == "remedies"} == {
+        cure.change for cure in result.cures
+    }
+
+
 def test_an_explanation_says_how_sure_it_is_and_what_would_tell(explained):
     result, told = explained
     words = " ".join(result.sure)

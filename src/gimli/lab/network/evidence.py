@@ -20,7 +20,7 @@ from gimli.lab.network.topology import Balancer, Client
 from gimli.lab.scenario import Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gimli.lab.network.simulator.record import Entry, Fate, PeerView, Run
 
@@ -80,18 +80,83 @@ def choose(run: Run) -> tuple[tuple[int, ...], Subject] | None:
     return min(ranked, key=lambda found: found[0], default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What made one connection stand still, link by link; None where nothing such was recorded.
+
+    Args:
+        fate: what became of the connection.
+        log: everything that was recorded of it.
+        drop: the first good packet that was dropped for good, or the first of all.
+        field: of the state, what the test looks at that it failed.
+        merges: those that took the field back, since it stood highest.
+        back: by how much they did, in all.
+        merged: the one that took it back furthest.
+        update: what it merged.
+        copy: the copy that moved the replica of which that update tells.
+    """
+
+    fate: Fate
+    log: tuple[Entry, ...]
+    drop: Dropped | None = None
+    field: str = ""
+    merges: tuple[Merged, ...] = ()
+    back: int = 0
+    merged: Merged | None = None
+    update: Updated | None = None
+    copy: Tracked | None = None
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What whoever opened the connection is called, and the other one."""
+        return _ENDS[self.fate.is_backend]
+
+    def value(self, entry: Merged | Tracked | Dropped | Updated) -> int:
+        """Of the field, after an entry."""
+        return _value(entry, self.field)
+
+    @property
+    def name(self) -> str:
+        """Of the field, in words."""
+        peer, _, what = self.field.partition(".")
+        return f"{_name(peer, self.ends)}.{what}"
+
+    def after(self) -> Iterator[Dropped]:
+        """Good packets dropped after the first one, by the same firewall."""
+        first = self.drop
+        if first is None:
+            return
+        good = (entry for entry in self.log if isinstance(entry, Dropped) and not entry.is_copy)
+        yield from (entry for entry in good if entry.where == first.where and entry.t_s > first.t_s)
+
+
+def find(run: Run, number: int) -> Chain:
+    """The chain of one connection, of a run that has traced it."""
+    fate = next(fate for fate in run.fates if fate.number == number)
+    log = tuple(entry for entry in run.log if entry.connection == number)
+    drop = _first_lasting(log, fate)
+    if drop is None:
+        return Chain(fate, log)
+    field = _field(drop)
+    top, merges = _merges_back(log, drop, field)
+    if not merges:
+        return Chain(fate, log, drop, field)
+    merged = max(merges, key=lambda entry: dict(entry.back)[field])
+    update = _update_of(log, merged)
+    copy = None if update is None else _copy_before(log, update)
+    return Chain(fate, log, drop, field, merges, top - _value(drop, field), merged, update, copy)
+
+
 def tell(run: Run, number: int) -> tuple[Moment, ...]:
     """The story of one connection, of a run that has traced it."""
-    fate = next(fate for fate in run.fates if fate.number == number)
-    log = [entry for entry in run.log if entry.connection == number]
-    chain: list[Moment] = []
-    drop = _first_lasting(log, fate)
-    if drop is not None:
-        chain += _before(log, drop, fate)
-        chain += _after(log, drop)
-    chain += evidence_linux.tell(run.log, number)
-    chain += _endings(run, fate)
-    return tuple(sorted(chain, key=lambda moment: moment.t_ms))
+    chain = find(run, number)
+    moments = [
+        *_before(chain),
+        *_after(chain),
+        *evidence_linux.tell(run.log, number),
+        *_endings(run, chain.fate),
+    ]
+    return tuple(sorted(moments, key=lambda moment: moment.t_ms))
 
 
 def _first_lasting(log: Iterable[Entry], fate: Fate) -> Dropped | None:
@@ -124,42 +189,7 @@ def _field(drop: Dropped) -> str:
     return f"{sender}.seqhi"
 
 
-def _before(log: list[Entry], drop: Dropped, fate: Fate) -> list[Moment]:
-    """From the copy to the merge that took the field back furthest, and how often that happened."""
-    field = _field(drop)
-    top, merges = _merges_back(log, drop, field)
-    if not merges:
-        return []
-    merged = max(merges, key=lambda entry: dict(entry.back)[field])
-    ends = _ENDS[fate.is_backend]
-    moments = [_told_merge(merged, field, ends)]
-    update = _last(
-        entry
-        for entry in log
-        if isinstance(entry, Updated) and entry.where != drop.where and entry.serial == merged.serial
-    )
-    if isinstance(update, Updated):
-        moments.insert(0, _told_update(update, drop.where))
-        copy = _last(
-            entry
-            for entry in log
-            if isinstance(entry, Tracked)
-            and entry.where == update.where
-            and entry.state == drop.state
-            and entry.is_copy
-            and entry.t_s <= update.t_s
-        )
-        if isinstance(copy, Tracked):
-            moments.insert(0, _told_copy(copy, ends))
-    if len(merges) > 1:
-        peer, _, what = field.partition(".")
-        below = top - _value(drop, field)
-        text = f"{len(merges)} such merges: {_name(peer, ends)} {what} is {below} bytes BACK in all"
-        moments.append(Moment(merges[-1].t_s * 1000, drop.where, text, "merges", {"back": below}))
-    return moments
-
-
-def _merges_back(log: list[Entry], drop: Dropped, field: str) -> tuple[int, list[Merged]]:
+def _merges_back(log: Iterable[Entry], drop: Dropped, field: str) -> tuple[int, tuple[Merged, ...]]:
     """Where the field stood highest before the drop, and the merges that have taken it back since."""
     here = [
         entry
@@ -171,16 +201,55 @@ def _merges_back(log: list[Entry], drop: Dropped, field: str) -> tuple[int, list
     ]
     heights = [_value(entry, field) for entry in here]
     if not heights:
-        return 0, []
+        return 0, ()
     top = len(heights) - 1 - heights[::-1].index(max(heights))
-    return heights[top], [
+    return heights[top], tuple(
         entry
         for entry in here[top + 1 :]
         if isinstance(entry, Merged) and any(name == field for name, _ in entry.back)
-    ]
+    )
 
 
-def _value(entry: Merged | Tracked | Dropped, field: str) -> int:
+def _update_of(log: Iterable[Entry], merged: Merged) -> Updated | None:
+    """What was merged, as it was sent."""
+    found = None
+    for entry in log:
+        if isinstance(entry, Updated) and entry.where != merged.where and entry.serial == merged.serial:
+            found = entry
+    return found
+
+
+def _copy_before(log: Iterable[Entry], update: Updated) -> Tracked | None:
+    """The last copy that moved the state of which an update tells."""
+    found = None
+    for entry in log:
+        if (
+            isinstance(entry, Tracked)
+            and entry.is_copy
+            and (entry.where, entry.state) == (update.where, update.state)
+            and entry.t_s <= update.t_s
+        ):
+            found = entry
+    return found
+
+
+def _before(chain: Chain) -> Iterator[Moment]:
+    """From the copy to the merge that took the field back furthest, and how often that happened."""
+    if chain.merged is None:
+        return
+    if chain.update is not None:
+        if chain.copy is not None:
+            yield _told_copy(chain.copy, chain.ends)
+        yield _told_update(chain.update, chain.merged.where)
+    yield _told_merge(chain.merged, chain.field, chain.ends)
+    if len(chain.merges) > 1:
+        last = chain.merges[-1]
+        name = chain.name.replace(".", " ")
+        text = f"{len(chain.merges)} such merges: {name} is {chain.back} bytes BACK in all"
+        yield Moment(last.t_s * 1000, last.where, text, "merges", {"back": chain.back})
+
+
+def _value(entry: Merged | Tracked | Dropped | Updated, field: str) -> int:
     peer, _, what = field.partition(".")
     value = getattr(entry.src if peer == "src" else entry.dst, what)
     assert isinstance(value, int)
@@ -219,15 +288,12 @@ def _told_merge(merged: Merged, field: str, ends: tuple[str, str]) -> Moment:
     return Moment(merged.t_s * 1000, merged.where, text, "merge", fields)
 
 
-def _after(log: list[Entry], drop: Dropped) -> list[Moment]:
-    again = [
-        entry
-        for entry in log
-        if isinstance(entry, Dropped)
-        and not entry.is_copy
-        and entry.where == drop.where
-        and entry.t_s > drop.t_s
-    ]
+def _after(chain: Chain) -> Iterator[Moment]:
+    """The packet that was dropped, why, and how many more."""
+    drop = chain.drop
+    if drop is None:
+        return
+    again = list(chain.after())
     if "3" in drop.failed:
         why = f"ackskew {drop.ackskew} < -{MAX_ACK_WINDOW}"
     else:
@@ -237,7 +303,7 @@ def _after(log: list[Entry], drop: Dropped) -> list[Moment]:
     if again:
         text += f"; {len(again)} more dropped until {again[-1].t_s:.3f} s"
     fields = _fields(drop.src, drop.dst, state=drop.state, failed=drop.failed, ackskew=drop.ackskew)
-    return [Moment(drop.t_s * 1000, drop.where, text, "drop", fields)]
+    yield Moment(drop.t_s * 1000, drop.where, text, "drop", fields)
 
 
 def _endings(run: Run, fate: Fate) -> list[Moment]:
@@ -258,13 +324,6 @@ def _endings(run: Run, fate: Fate) -> list[Moment]:
             text = f"RST to the {_ENDS[one.is_backend][int(is_opener)]}"
             moments.append(Moment(one.ended_s * 1000, one.ended_by, text, "reset"))
     return moments
-
-
-def _last(entries: Iterable[Entry]) -> Entry | None:
-    found = None
-    for found in entries:  # noqa: B007 - the last one is what is wanted
-        pass
-    return found
 
 
 def _fields(src: PeerView, dst: PeerView, **more: object) -> dict[str, object]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.lab.network import evidence, measure, play, words
+from gimli.lab.network import drawing, evidence, measure, play, words
 from gimli.lab.network.real import changes, explain
 from gimli.lab.network.real import play as ground
 from gimli.lab.network.trial import BASE, FAILOVER, PULLED, Trial
-from gimli.lab.scenario import SIMULATED, Moment, Result
+from gimli.lab.scenario import SIMULATED, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gimli.lab.network.play import Outcome
+    from gimli.lab.network.simulator.record import Run
     from gimli.lab.network.topology import Topology
+    from gimli.lab.scenario import Moment
 
     Tell = Callable[[str], None]
 
@@ -40,9 +42,9 @@ class NetworkScenario:
         run = play.play(self.topology, seed)
         metrics = measure.metrics(run)
         found = evidence.choose(run)
-        story: tuple[Moment, ...] = ()
-        if found is not None:
-            story = play.tell(self.topology, seed, found[1])
+        subject = found[1] if found is not None else None
+        if subject is not None:
+            run = play.trace(self.topology, seed, subject)
         return Result(
             scenario=self.name,
             seed=seed,
@@ -50,9 +52,10 @@ class NetworkScenario:
             headline=words.headline(metrics),
             verdicts=measure.verdicts(run),
             metrics=metrics,
-            timeline=story,
-            explanation=words.explanation(metrics, str(found[1]) if found else ""),
+            timeline=_story(run, subject),
+            explanation=words.explanation(metrics, str(subject or "")),
             sure=words.sure(self.topology),
+            pictures=drawing.draw(run, subject),
         )
 
     def explain(self, seed: int, runs: int, tell: Tell) -> Result:
@@ -61,13 +64,8 @@ class NetworkScenario:
         trial = Trial(self.topology, seeds)
         trial.play(tell)
         base = trial.outcomes[BASE]
-        found = _telling(base)
-        story: tuple[Moment, ...] = ()
-        told = ""
-        if found is not None:
-            at, subject = found
-            story = play.tell(self.topology, seeds[at], subject)
-            told = f"{subject} (seed {seeds[at]})"
+        at, subject = _telling(base)
+        run = play.trace(self.topology, seeds[at], subject)
         sets, alone = trial.minimal_sets()
         return Result(
             scenario=self.name,
@@ -82,19 +80,20 @@ class NetworkScenario:
                 "minimal_sets": sets,
                 "cable_pulled": trial.metrics(PULLED),
             },
-            timeline=story,
+            timeline=_story(run, subject),
             explanation=(
                 words.withstood(*trial.withstood())
                 if trial.is_protected
                 else words.tried(sets, alone, trial.middle_s, trial.metrics(PULLED))
             ),
-            subject=told,
+            subject=f"{subject} (seed {seeds[at]})" if subject else "",
             sure=words.sure(self.topology),
             causes=trial.causes(),
             cures=trial.cures(),
             cure_heads=words.HEADS,
             cures_title="WHAT IF" if trial.is_protected else "CURES",
             effect="it",
+            pictures=drawing.draw(run, subject, trial.spreads()),
         )
 
     def real(
@@ -124,14 +123,18 @@ class NetworkScenario:
         return explain.switched(explain.one(self.name, seed, base[0]), base, tried)
 
 
-def _telling(outcomes: Sequence[Outcome]) -> tuple[int, evidence.Subject] | None:
-    """The run whose story says most, by its number, and the connection."""
+def _story(run: Run, subject: evidence.Subject | None) -> tuple[Moment, ...]:
+    return () if subject is None else evidence.tell(run, subject.number)
+
+
+def _telling(outcomes: Sequence[Outcome]) -> tuple[int, evidence.Subject | None]:
+    """The run whose story says most, by its number, and the connection; the first run where there is none."""
     found = [
         (outcome.told[0], number, outcome.told[1])
         for number, outcome in enumerate(outcomes)
         if outcome.told is not None
     ]
     if not found:
-        return None
+        return 0, None
     _, number, subject = min(found, key=lambda one: one[:2])
     return number, subject

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from gimli.lab.network.simulator.record import Run
     from gimli.lab.network.topology import Topology
-    from gimli.lab.scenario import Moment
 
 _FEW = 3
 """Not worth a pool of processes."""
@@ -56,9 +55,9 @@ def play(topology: Topology, seed: int) -> Run:
     return simulate(topology, streams(seed))
 
 
-def tell(topology: Topology, seed: int, told: evidence.Subject) -> tuple[Moment, ...]:
-    """The story of a connection, from a second run of the same seed that traces it."""
-    return evidence.tell(simulate(topology, streams(seed), told.traced), told.number)
+def trace(topology: Topology, seed: int, told: evidence.Subject | None) -> Run:
+    """A second run of the same seed that traces a connection, and changes nothing else."""
+    return simulate(topology, streams(seed), told.traced if told is not None else frozenset())
 
 
 def play_all(jobs: Sequence[Job]) -> Iterator[Outcome]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gimli.lab.network import causes, causes_linux, play, search, words
 from gimli.lab.network.play import Job
 from gimli.lab.network.topology import Fault, Kind
+from gimli.lab.pictures import Spread
 from gimli.lab.scenario import Cause, Cure
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ BASE, PULLED, FAILOVER = "as it is", "cable pulled", "failover"
 _FAILOVER_SEEDS = 2
 """Of each remedy's price."""
 _TELL_EVERY = 20
+_SPREAD = {"frozen": "frozen", "RST": "application_resets"}
+"""What is drawn of each run, and its name among the figures."""
 _MOST = 0.5
 
 
@@ -111,6 +114,20 @@ class Trial:
         shown = self._protections if self.is_protected else self._remedies
         cures = [self._cure(each.name, each.price) for each in shown]
         return tuple(sorted(cures, key=_badness))
+
+    def spreads(self) -> tuple[Spread, ...]:
+        """What each seed gave: as it is, with each cause taken away, with each remedy."""
+        found = [self._spread(BASE, BASE, BASE)]
+        for cause in self._present:
+            group = f"without {cause.name}"
+            found += [self._spread(way.remedy, group, f"{cause.name}: {way.remedy}") for way in cause.ways]
+        found += [self._spread(remedy.name, "remedies", remedy.name) for remedy in self._remedies]
+        return tuple(found)
+
+    def _spread(self, change: str, group: str, name: str) -> Spread:
+        runs = self.metrics(name)
+        values = {words: tuple(run[what] for run in runs) for words, what in _SPREAD.items()}
+        return Spread(change, group, values)
 
     def _plan(self, name: str, topology: Topology, seeds: Sequence[int] = ()) -> None:
         self._changed[name] = topology

@@ -22,7 +22,8 @@ from gimli import journal, process
 from gimli.control import client
 from gimli.errors import GimliError
 from gimli.lab import cage
-from gimli.lab.scenario import Curve, Moment
+from gimli.lab.pictures import Chart, Curve
+from gimli.lab.scenario import Moment
 from gimli.lab.two_hups import logrotate, naive_monitor
 from gimli.lab.two_hups.model import Hup, Outcome, Setup, Takeover
 
@@ -49,7 +50,7 @@ class Observed:
 
     outcome: Outcome
     story: tuple[Moment, ...]
-    curves: tuple[Curve, ...]
+    charts: tuple[Chart, ...]
     rotation_s: float
 
 
@@ -108,11 +109,16 @@ def _watch(subject: _Subject, setup: Setup) -> Observed:
     story = tuple(Moment((at_ns - origin_ns) / 1e6, subject.name, words) for at_ns, words in events)
     shift_ms = origin_ns / 1e6 - began_s * 1000
     points = [(at_s * 1000 - shift_ms, count, size) for at_s, count, size in samples]
-    curves = (
-        Curve(subject.name, "monitors alive", "", tuple((at, float(count)) for at, count, _ in points)),
-        Curve(subject.name, "log", "bytes", tuple((at, float(size)) for at, _, size in points)),
+    charts = (
+        _chart(subject.name, "monitors alive", "", [(at_ms, count) for at_ms, count, _ in points]),
+        _chart(subject.name, "log", "bytes", [(at_ms, size) for at_ms, _, size in points]),
     )
-    return Observed(outcome, story, curves, rotation.took_s)
+    return Observed(outcome, story, charts, rotation.took_s)
+
+
+def _chart(where: str, what: str, unit: str, points: Sequence[tuple[float, int]]) -> Chart:
+    curve = Curve(where, what, tuple((at_ms, float(value)) for at_ms, value in points))
+    return Chart(f"{where}: {what}", unit, (curve,))
 
 
 def growth_bytes_per_s(samples: Sequence[tuple[float, int, int]]) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gimli.errors import UsageError
+from gimli.lab.pictures import Pictures
 from gimli.lab.scenario import REAL, SIMULATED, Cause, Cure, Result
 from gimli.lab.two_hups import real, words
 from gimli.lab.two_hups.model import (
@@ -139,7 +140,7 @@ class TwoHups:
             explanation=words.explanation(INCIDENT, naive.outcome, ours.outcome),
             sure=words.SURE,
             change=words.CHANGE,
-            curves=naive.curves + ours.curves,
+            pictures=Pictures(charts=naive.charts + ours.charts),
         )
 
     def explain(self, seed: int, runs: int, tell: Callable[[str], None]) -> Result:

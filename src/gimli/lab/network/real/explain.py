@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gimli.lab.network import evidence, measure
+from gimli.lab.network import drawing, evidence, measure
+from gimli.lab.pictures import Spread
 from gimli.lab.scenario import REAL, Cause, Cure, Moment, Result
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def one(name: str, seed: int, run: Run) -> Result:
         timeline=story,
         explanation=tuple(sentences),
         sure=SURE,
+        pictures=drawing.draw(run, found[1] if found is not None else None),
     )
 
 
@@ -91,7 +94,23 @@ def switched(once: Result, base: Sequence[Run], tried: Sequence[tuple[Change, Se
             ),
         ),
         cure_heads=("failed", "BAD state", "lasting", "RSTs"),
+        pictures=replace(once.pictures, spreads=_spreads(base, tried)),
     )
+
+
+def _spreads(base: Sequence[Run], tried: Sequence[tuple[Change, Sequence[Run]]]) -> tuple[Spread, ...]:
+    """What each run gave."""
+    groups = [("as it was", "as it was", base)]
+    groups += [(change.text, "with one change", runs) for change, runs in tried]
+    return tuple(Spread(text, group, _values(runs)) for text, group, runs in groups)
+
+
+def _values(runs: Sequence[Run]) -> dict[str, tuple[float, ...]]:
+    figures = [measure.metrics(run) for run in runs]
+    return {
+        "BAD state": tuple(each["bad_state_drops"] for each in figures),
+        "RST": tuple(each["application_resets"] for each in figures),
+    }
 
 
 def tally(runs: Sequence[Run]) -> Mapping[str, Any]:

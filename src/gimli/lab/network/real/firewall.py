@@ -195,7 +195,7 @@ class Firewall:
 
     def _send_sync(self, sync: Sync) -> None:
         for update in sync.updates:
-            self._recorder.updated(self._name, update)
+            self._recorder.updated(self._name, update, is_master=self._is_master)
         if self._sync is not None:
             try:
                 self._sync.send(wire.pack(sync))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from gimli.lab.network.simulator.frames import FIN, RST, words_of_flags
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,6 +23,39 @@ class PeerView:
     max_win: int
     wscale: int
     state: int
+
+
+@dataclass(frozen=True, slots=True)
+class PacketView:
+    """A TCP segment, as it was.
+
+    Args:
+        is_again: it was sent before.
+    """
+
+    flags: int
+    seq: int
+    length: int
+    ack: int
+    is_again: bool
+
+    @property
+    def end(self) -> int:
+        """Behind its last byte."""
+        return self.seq + self.length
+
+    @property
+    def is_fin(self) -> bool:
+        """Whether its sender has nothing more to say."""
+        return bool(self.flags & FIN)
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether its sender gives the connection up."""
+        return bool(self.flags & RST)
+
+    def __str__(self) -> str:
+        return f"{words_of_flags(self.flags)} seq {self.seq}..{self.end} ack {self.ack}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +90,7 @@ class Tracked(Entry):
     """
 
     interface: str
-    packet: str
+    packet: PacketView
     is_copy: bool
     is_from_src: bool
     state: int
@@ -105,8 +140,7 @@ class Dropped(Entry):
     """
 
     interface: str
-    packet: str
-    is_again: bool
+    packet: PacketView
     is_copy: bool
     failed: str
     is_from_src: bool

@@ -19,6 +19,7 @@ from gimli.lab.network.simulator.record import (
     HalfView,
     Judged,
     Merged,
+    PacketView,
     PeerView,
     Told,
     Tracked,
@@ -107,7 +108,7 @@ class Recorder:
                 where,
                 segment.flow.connection,
                 interface,
-                repr(segment),
+                packet_view(segment),
                 is_copy,
                 is_from_src,
                 state.number,
@@ -187,8 +188,7 @@ class Recorder:
                     where,
                     connection,
                     interface,
-                    repr(segment),
-                    segment.is_again,
+                    packet_view(segment),
                     is_copy,
                     failed,
                     is_from_src,
@@ -317,3 +317,8 @@ class Recorder:
 def view(peer: Peer) -> PeerView:
     """A peer as it is now."""
     return PeerView(peer.seqlo, peer.seqhi, peer.max_win, peer.wscale, peer.state)
+
+
+def packet_view(segment: Segment) -> PacketView:
+    """A segment as it is told of."""
+    return PacketView(segment.flags, segment.seq, segment.length, segment.ack, segment.is_again)
