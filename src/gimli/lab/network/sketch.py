@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gimli.lab.network import causes
-from gimli.lab.network.topology import Balancer, Client, Firewall, Kind, Server
+from gimli.lab.network.topology import Balancer, Client, Firewall, Kind, Model, Server
 from gimli.lab.pictures import Map, Network, Place, Plug
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _FAULTS = {
     Kind.CUT_TO: "nothing comes in",
     Kind.CUT_FROM: "nothing goes out",
     Kind.POWER: "off",
+    Kind.HANG: "hangs",
 }
 
 
@@ -80,8 +81,8 @@ def _place(host: Host, topology: Topology, run: Run | None) -> Place:
     if isinstance(host, Firewall):
         if run is not None:
             notes += _roles(run, host.name)
-        notes.append(f"pf {host.pf.release.value}")
-        if host.guard:
+        notes.append("gimli pair" if host.model is Model.LINUX else f"pf {host.pf.release.value}")
+        if host.is_guarded:
             notes.append("guard")
     return Place(host.name, _KINDS[type(host)], tuple(notes), _faults(topology, host.name))
 
@@ -127,7 +128,7 @@ def _copies(run: Run, host: Host) -> str:
         return "copies"
     dropped, copies = run.count("guarded", host.name), run.count("copies", host.name)
     if dropped:
-        return f"{dropped:,} copies, dropped by the guard"
+        return f"{dropped:,} dropped by guard"
     return f"{copies:,} copies" if copies else ""
 
 

@@ -121,7 +121,9 @@ class Trial:
         for cause in self._present:
             group = f"without {cause.name}"
             found += [self._spread(way.remedy, group, f"{cause.name}: {way.remedy}") for way in cause.ways]
-        found += [self._spread(remedy.name, "remedies", remedy.name) for remedy in self._remedies]
+        found += [self._spread(each.name, "remedies", each.name) for each in self._remedies]
+        if self.is_protected:
+            found += [self._spread(each.name, "what if", each.name) for each in self._protections]
         return tuple(found)
 
     def _spread(self, change: str, group: str, name: str) -> Spread:
