@@ -109,7 +109,7 @@ def run(
 @click.option(
     "--runs",
     type=click.IntRange(1, 100_000),
-    help="Seeds to simulate for each change, from --seed on; each scenario has its own default.",
+    help="Runs of each change, with the seeds from --seed on; each scenario has its own default.",
 )
 @_real
 @_pictures
@@ -129,12 +129,12 @@ def explain(
 
     SCENARIO is a name that the list has, or a FILE.toml of your own.
 
-    With --real each change is played three times.
+    With --real each change is played three times, or --runs.
     """
     played = find(scenario)
     tell = _progress()
     result = (
-        played.explain_real(seed, _GIMLI, tell)
+        played.explain_real(seed, runs, _GIMLI, tell)
         if is_real
         else played.explain(seed, runs or played.runs, tell)
     )

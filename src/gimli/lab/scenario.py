@@ -180,7 +180,9 @@ class Scenario(Protocol):
         """Simulate it ``runs`` times as it is, and again with each cause switched off."""
         ...
 
-    def explain_real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
+    def explain_real(
+        self, seed: int, runs: int | None, gimli: tuple[str, ...], tell: Callable[[str], None]
+    ) -> Result:
         """The same with real programs, each case a few times.
 
         Raises:

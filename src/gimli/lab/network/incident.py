@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gimli.lab.network.play import Outcome
+    from gimli.lab.network.real.changes import Change
     from gimli.lab.network.simulator.record import Run
     from gimli.lab.network.topology import Topology
     from gimli.lab.scenario import Moment
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 _REAL_RUNS = 3
+_FAILOVER_SHARE = 3
+"""Of each change, one run in so many is played again with a failover."""
 
 
 class NetworkScenario:
@@ -109,18 +112,30 @@ class NetworkScenario:
     def explain_real(
         self,
         seed: int,
+        runs: int | None,
         gimli: tuple[str, ...],  # noqa: ARG002 - other scenarios run it
         tell: Tell,
     ) -> Result:
-        """As it is, and with each change, a few times each."""
+        """As it is, and with each change, a few times each; and what a failover costs then."""
         topology = changes.quick(self.topology)
-        seeds = range(seed, seed + _REAL_RUNS)
-        base = [ground.play(topology, each, tell) for each in seeds]
-        tried = []
-        for change in changes.CHANGES:
-            tell(f"{change.text}:")
-            tried.append((change, [ground.play(change.apply(topology), each, tell) for each in seeds]))
-        return explain.switched(explain.one(self.name, seed, base[0]), base, tried)
+        seeds = range(seed, seed + (runs or _REAL_RUNS))
+        few = seeds[: max(1, len(seeds) // _FAILOVER_SHARE)]
+
+        def played(what: str, changed: Topology, seeds: Sequence[int]) -> list[Run]:
+            tell(f"{what}:")
+            return [ground.play(changed, each, tell) for each in seeds]
+
+        def tried(change: Change | None) -> explain.Tried:
+            what, changed = (change.text, change.apply(topology)) if change else ("as it is", topology)
+            runs = played(what, changed, seeds)
+            failing = changes.failing_over(changed)
+            return explain.Tried(change, runs, played(f"{what}, and a failover", failing, few))
+
+        base = tried(None)
+        others = [tried(change) for change in changes.CHANGES if change.apply(topology) != topology]
+        has_sync = bool(topology.firewalls[0].sync)
+        pulled = played("the sync cable is pulled", changes.pulled(topology), few) if has_sync else []
+        return explain.switched(explain.one(self.name, seed, base.runs[0]), base, others, pulled)
 
 
 def _story(run: Run, subject: evidence.Subject | None) -> tuple[Moment, ...]:

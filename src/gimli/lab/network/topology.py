@@ -438,3 +438,8 @@ class Topology:
             if each.network in networks
         )
         return next(found, "")
+
+
+def interfaces_of(host: Host) -> tuple[Interface, ...]:
+    """Every NIC of a host."""
+    return host.interfaces if isinstance(host, Firewall) else (host.interface,)

@@ -155,16 +155,18 @@ class TwoHups:
         tried = [(change, play(change.text, change.setup)) for change in CHANGES]
         return _switched(self.simulate(seed), base, tried)
 
-    def explain_real(self, seed: int, gimli: tuple[str, ...], tell: Callable[[str], None]) -> Result:
-        """Every change that needs no other naive monitor, three times each."""
+    def explain_real(
+        self, seed: int, runs: int | None, gimli: tuple[str, ...], tell: Callable[[str], None]
+    ) -> Result:
+        """Every change that needs no other naive monitor, a few times each."""
+        rotations = range(runs or _REAL_RUNS)
         once = self.real(seed, gimli, tell)
-        base = [real.play(INCIDENT, gimli, tell).outcome for _ in range(_REAL_RUNS)]
+        base = [real.play(INCIDENT, gimli, tell).outcome for _ in rotations]
         tried = []
         for change in CHANGES:
             if change.is_real:
                 tell(f"{change.text}:")
-                runs = [real.play(change.setup, gimli, tell).outcome for _ in range(_REAL_RUNS)]
-                tried.append((change, runs))
+                tried.append((change, [real.play(change.setup, gimli, tell).outcome for _ in rotations]))
         return _switched(once, base, tried)
 
 

@@ -81,14 +81,16 @@ class Watched:
             self.note()
             self.progress_s = self.now_s
 
+    @property
+    def still_s(self) -> float:
+        """For how long nothing has moved though something is owed."""
+        return 0.0 if self.owed_since_s is None else self.now_s - max(self.progress_s, self.owed_since_s)
+
     def note(self) -> None:
         """How long has it stood still?"""
-        if self.owed_since_s is None:
-            return
-        since_s = max(self.progress_s, self.owed_since_s)
-        still_s = self.now_s - since_s
+        still_s = self.still_s
         if still_s > self.froze_s:
-            self.froze_s, self.frozen_at_s = still_s, since_s
+            self.froze_s, self.frozen_at_s = still_s, self.now_s - still_s
 
     def reset(self) -> None:
         """Let closing it send RST."""

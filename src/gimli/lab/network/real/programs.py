@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _H = TypeVar("_H", bound=model.Host)
 _CLIENTS = 254
 _CHUNK_BYTES = 65_536
+_STUCK_S = 5.0
+"""Of standing still when the run is over; a run is a short one."""
 _OVER = (OSError, asyncio.IncompleteReadError)
 """What a connection that is over raises."""
 
@@ -146,6 +148,7 @@ class Clients(Program):
         """Say what became of every connection."""
         for end, fate in self._fates.items():
             fate.froze_s, fate.frozen_at_s = end.froze_s, end.frozen_at_s
+            fate.is_stuck = not fate.ended and end.still_s > _STUCK_S
         self.findings.fates = list(self._fates.values())
 
     async def _visit(self, number: int) -> None:
@@ -160,13 +163,16 @@ class Clients(Program):
         end = Watched(sock, self.began_s)
         end.owed_since_s = end.now_s
         flow = f"{source[0]}:{source[1]} -> {traffic.target}:{traffic.port}"
-        fate = self._fates[end] = Fate(number, flow, is_backend=False, opened_s=end.now_s)
+        chance = random.Random(f"{self.part.seed}/visitor {number}")  # noqa: S311 - likewise
+        wants = chance.randint(*traffic.requests)
+        fate = Fate(number, flow, is_backend=False, opened_s=end.now_s, unanswered=wants)
+        self._fates[end] = fate
         self.watch.add(end)
         try:
             await asyncio.get_running_loop().sock_connect(sock, (traffic.target, traffic.port))
             reader, writer = await asyncio.open_connection(sock=sock)
             self._writers[end] = writer
-            await self._ask_all(reader, writer, end, fate)
+            await self._ask_all(reader, writer, end, fate, chance)
             fate.ended = "closed"
         except _OVER as error:
             end.note()
@@ -176,11 +182,14 @@ class Clients(Program):
         self.drop(end)
 
     async def _ask_all(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end: Watched, fate: Fate
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        end: Watched,
+        fate: Fate,
+        chance: random.Random,
     ) -> None:
-        chance = random.Random(f"{self.part.seed}/visitor {fate.number}")  # noqa: S311 - likewise
         traffic = self.traffic
-        fate.unanswered = chance.randint(*traffic.requests)
         while True:
             kind = chance.choices(traffic.mix, [one.weight for one in traffic.mix])[0]
             sends, gets = chance.randint(*kind.sends), chance.randint(*kind.gets)

@@ -11,7 +11,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from gimli.errors import GimliError
-from gimli.lab.network.real.ground import interfaces_of
+from gimli.lab.network.topology import interfaces_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

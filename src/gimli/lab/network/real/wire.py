@@ -31,14 +31,19 @@ _HALF = 1 << 31
 
 
 class WireFlow(Flow):
-    """A flow that knows where its sequence numbers began."""
+    """A flow that knows where its sequence numbers began, and which others there are."""
 
-    __slots__ = ("base",)
+    __slots__ = ("_flows", "base")
 
-    def __init__(self, src: str, sport: int, dst: str, dport: int, connection: int) -> None:
-        super().__init__(src, sport, dst, dport, connection)
+    def __init__(self, flows: Flows, name: tuple[str, int, str, int], connection: int) -> None:
+        super().__init__(*name, connection)
+        self._flows = flows
         self.base = -1
         self.reverse: WireFlow
+
+    def redirected(self, dst: str) -> WireFlow:
+        """The same behind an address translation: the one of which packets will come."""
+        return self._flows.of(self.src, self.sport, dst, self.dport)
 
     def whole(self, number: int) -> int:
         """A 32-bit sequence number as one that does not wrap."""
@@ -68,8 +73,9 @@ class Flows:
         flow = self._by_name.get(name)
         if flow is None:
             number = self._number(sport, dport)
-            flow = self._by_name[name] = WireFlow(*name, number)
-            back = self._by_name[dst, dport, src, sport] = WireFlow(dst, dport, src, sport, number)
+            flow = self._by_name[name] = WireFlow(self, name, number)
+            there = (dst, dport, src, sport)
+            back = self._by_name[there] = WireFlow(self, there, number)
             flow.reverse, back.reverse = back, flow
         return flow
 

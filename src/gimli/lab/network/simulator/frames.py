@@ -50,6 +50,10 @@ class Flow:
     def __repr__(self) -> str:
         return f"{self.src}:{self.sport} -> {self.dst}:{self.dport}"
 
+    def redirected(self, dst: str) -> Flow:
+        """The same behind an address translation."""
+        return pair_of_flows(self.src, self.sport, dst, self.dport, self.connection)
+
 
 def pair_of_flows(src: str, sport: int, dst: str, dport: int, connection: int) -> Flow:
     """The forward one; its ``reverse`` is the other."""

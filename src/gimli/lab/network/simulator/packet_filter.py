@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.lab.network.simulator.frames import ACK, RST, SYN, Flow, Segment, pair_of_flows
+from gimli.lab.network.simulator.frames import ACK, RST, SYN, Flow, Segment
 from gimli.lab.network.simulator.merge import DST, SRC, STALE, merge
 from gimli.lab.network.simulator.pf import Peer, PfState, first_peer, track
 from gimli.lab.network.simulator.pfsync import DELETE, INSERT
@@ -133,7 +133,7 @@ class PacketFilter:
             inner = flow
             redirect = self._config.redirect
             if redirect is not None and redirect[0] == flow.dst:
-                inner = pair_of_flows(flow.src, flow.sport, redirect[1], flow.dport, flow.connection)
+                inner = flow.redirected(redirect[1])
             self._create(side, segment, flow, inner, is_out=False)
             return segment if inner is flow else translated(segment, inner)
         self._recorder.count(self._recorder.no_state, self._name)
