@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gimli.lab.network.measure import failover_s
 from gimli.lab.network.simulator.record import Told
 from gimli.lab.network.topology import Fault, Kind
 from tests.lab.network.designs import dmz, firewalls, run, small, world
@@ -126,3 +127,48 @@ def test_the_switch_learns_where_the_address_has_gone():
     assert played.switches["outside"].learnt(mac) == "fw1"
     played.play(20.0)
     assert played.switches["outside"].learnt(mac) == "fw2"
+
+
+# What is measured of it.
+
+
+def test_who_was_master_of_one_address_before_the_fault_takes_over_the_others():
+    """Two are MASTER in the DMZ from the beginning: outside there is a failover all the same."""
+    split = dmz(broken(Fault(10.0, Kind.POWER, "fw1")), blocked=("fw2",))
+    played = run(split)
+    assert played.masters["fw2"] < 10.0
+    took_s = failover_s(played)
+    assert took_s is not None
+    assert 2.0 < took_s < 4.0
+
+
+def test_a_failover_is_over_when_the_last_address_has_gone_over():
+    """A vhid that advertises every two seconds is missed twice as late."""
+    topology = replace(
+        broken(Fault(12.0, Kind.POWER, "fw1")),
+        hosts=tuple(
+            replace(host, carp=(*host.carp[:2], replace(host.carp[2], advbase=2)))
+            if host in GUARDED.firewalls
+            else host
+            for host in GUARDED.hosts
+        ),
+    )
+    took_s = failover_s(run(topology))
+    assert took_s is not None
+    assert 4.0 < took_s < 7.0
+
+
+def test_there_is_no_failover_while_an_address_has_no_master():
+    """Whoever is left has no link on one side when the other one dies."""
+    faults = (Fault(10.0, Kind.CUT, "fw2.dmz"), Fault(12.0, Kind.POWER, "fw1"))
+    played = run(broken(*faults))
+    assert "fw2" in played.masters
+    assert failover_s(played) is None
+
+
+def test_a_master_that_says_so_again_has_not_become_one_again():
+    """Who hears another MASTER and stays is told of; the time of two MASTERs began when it began."""
+    played = run(dmz(GUARDED, blocked=("fw2",)))
+    became = [change for change in played.roles if (change.vhid, change.where) == (2, "fw2")]
+    assert [change.is_master for change in became] == [True]
+    assert played.double_s == GUARDED.lasts_s - became[0].t_s

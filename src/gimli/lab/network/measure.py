@@ -102,7 +102,27 @@ def _verdict(run: Run, expected: Expectation) -> Verdict:
 
 
 def failover_s(run: Run) -> float | None:
-    """From the first fault to the second firewall being MASTER; None when it never was."""
-    faults = [fault.at_s for fault in run.topology.faults]
-    after = [since_s for since_s in run.masters.values() if faults and since_s >= faults[0]]
-    return min(after) - faults[0] if after else None
+    """From the first fault until every virtual address that lost its MASTER has another one.
+
+    Returns:
+        None when no address went over, or when one is left without a MASTER at the end.
+    """
+    if not run.topology.faults:
+        return None
+    at_s = run.topology.faults[0].at_s
+    holders: dict[int, set[str]] = {}
+    before: dict[int, set[str]] = {}
+    taken_s: dict[int, float] = {}
+    for change in run.roles:
+        here = holders.setdefault(change.vhid, set())
+        if change.t_s >= at_s:
+            had = before.setdefault(change.vhid, set(here))
+            if change.is_master and change.where not in had:
+                taken_s.setdefault(change.vhid, change.t_s)
+        if change.is_master:
+            here.add(change.where)
+        else:
+            here.discard(change.where)
+    if not taken_s or not all(holders.values()):
+        return None
+    return max(taken_s.values()) - at_s

@@ -15,7 +15,7 @@ from gimli.errors import GimliError
 from gimli.lab.network.real import station
 from gimli.lab.network.real.ground import Ground
 from gimli.lab.network.real.taps import taps
-from gimli.lab.network.simulator.record import COUNTED, Fate, Run, Told
+from gimli.lab.network.simulator.record import COUNTED, Fate, RoleChange, Run, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -168,6 +168,7 @@ def record(
     for found in findings.values():
         log += found.log
     fates = _fates(findings.values())
+    master = station.master_of(topology)
     return Run(
         topology=topology,
         log=tuple(sorted(log, key=lambda entry: entry.t_s)),
@@ -178,7 +179,7 @@ def record(
         counts=counts,
         back_most=max(found.back_most for found in findings.values()),
         double_s=0.0,
-        masters={station.master_of(topology).name: 0.0},
+        roles=tuple(RoleChange(0.0, carp.vhid, master.name, True) for carp in master.carp),
         events=sum(found.events for found in findings.values()),
     )
 

@@ -250,6 +250,16 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleChange:
+    """A firewall has become MASTER of a vhid, or is so no more."""
+
+    t_s: float
+    vhid: int
+    where: str
+    is_master: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What a run leaves, as values.
 
@@ -261,7 +271,7 @@ class Run:
         back_most: bytes that a field of a state went back at once.
         open_at_fault: connections of clients that stood when the first fault came.
         double_s: for how long a virtual address had more than one MASTER.
-        masters: when each firewall first became MASTER.
+        roles: each time that a firewall became MASTER of a vhid, or was so no more, in order.
         events: how many events it took.
     """
 
@@ -274,8 +284,17 @@ class Run:
     back_most: int
     open_at_fault: int
     double_s: float
-    masters: Mapping[str, float]
+    roles: tuple[RoleChange, ...]
     events: int
+
+    @property
+    def masters(self) -> dict[str, float]:
+        """When each firewall first became MASTER, of whatever."""
+        first: dict[str, float] = {}
+        for change in self.roles:
+            if change.is_master:
+                first.setdefault(change.where, change.t_s)
+        return first
 
     def count(self, what: str, where: str = "") -> int:
         """How often, on one host or on all."""

@@ -21,6 +21,7 @@ from gimli.lab.network.simulator.record import (
     Merged,
     PacketView,
     PeerView,
+    RoleChange,
     Told,
     Tracked,
     Updated,
@@ -79,7 +80,7 @@ class Recorder:
         self.open_at_fault: int | None = None
         self.back_most = 0
         """Bytes that a field of a state went back at once."""
-        self.master_since: dict[str, float] = {}
+        self.roles: list[RoleChange] = []
         self._groups: dict[int, tuple[frozenset[str], float, float]] = {}
 
     @staticmethod
@@ -261,12 +262,13 @@ class Recorder:
         """A firewall has become MASTER of a group, or is so no more."""
         now_s = self._engine.now_s
         holders, since_s, double_s = self._groups.get(vhid, (frozenset[str](), 0.0, 0.0))
+        if is_master == (where in holders):
+            return
         if len(holders) > 1:
             double_s += now_s - since_s
         holders = holders | {where} if is_master else holders - {where}
         self._groups[vhid] = (holders, now_s, double_s)
-        if is_master:
-            self.master_since.setdefault(where, now_s)
+        self.roles.append(RoleChange(now_s, vhid, where, is_master))
 
     @property
     def double_s(self) -> float:

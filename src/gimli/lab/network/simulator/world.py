@@ -105,7 +105,7 @@ class World:
             back_most=recorder.back_most,
             open_at_fault=recorder.open_at_fault or 0,
             double_s=recorder.double_s,
-            masters=recorder.master_since,
+            roles=tuple(recorder.roles),
             events=self.engine.events,
         )
 
