@@ -146,7 +146,6 @@ def _document(scenario: str, seed: int, hunted: Hunted, texts: list[str], paths:
                 "designs": found.designs,
                 "drawn": [{"name": pick.name, "text": pick.setting.text} for pick in found.drawn],
                 "left": [{"name": pick.name, "text": pick.setting.text} for pick in found.left],
-                "seed": found.seed,
                 "metrics": found.metrics,
                 "other_seeds": {"failed": found.failed, "of": len(OTHER_SEEDS)},
                 "file": path or None,

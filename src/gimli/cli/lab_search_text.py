@@ -51,8 +51,8 @@ def _found(found: Found, path: str, width: int) -> list[Text]:
     longest = max((len(pick.name) for pick in found.left), default=0)
     lines += paragraph(
         "LEFT",
-        f"{len(found.left)} of its {len(found.drawn)} changes; take any one away and it is gone, over "
-        f"{len(SEEDS)} seeds:",
+        f"{len(found.left)} of its {len(found.drawn)} changes; with any one less it no longer fails, seeds "
+        f"{SEEDS[0]} to {SEEDS[-1]} being asked:",
         width,
     )
     rows = [
@@ -73,7 +73,7 @@ def _smaller(found: Found) -> str:
     parts = [f"{before[name]:g} -> {after[name]:g} {name}" for name in after if before[name] != after[name]]
     frozen, opened = found.metrics["frozen"], found.metrics["connections"]
     left = (
-        f"{frozen} of {opened} connections {'freezes' if frozen == 1 else 'freeze'} there (seed {found.seed})"
+        f"{frozen} of {opened} connections {'freezes' if frozen == 1 else 'freeze'} there (seed {SEEDS[0]})"
     )
     return f"{', '.join(parts) or 'no more'}; {left}"
 
@@ -93,6 +93,4 @@ def _more(scenario: str, seed: int, hunted: Hunted, paths: Sequence[str]) -> lis
     if not hunted.found:
         words_of = f"more: gimli lab search {scenario} --seed {seed + 1}"
         return [Text(words_of, style="dim")]
-    found, path = hunted.found[0], paths[0]
-    of_seed = "" if found.seed == 1 else f" --seed {found.seed}"
-    return [Text(f"more: gimli lab run {path}{of_seed} | gimli lab explain {path}", style="dim")]
+    return [Text(f"more: gimli lab run {paths[0]} | gimli lab explain {paths[0]}", style="dim")]
