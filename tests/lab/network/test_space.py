@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimli.lab.catalogue import network
+from gimli.lab.network import causes_linux
 from gimli.lab.network.causes import CAUSES, Kind
 from gimli.lab.network.circumstances import HARMS, SPACE
 from gimli.lab.network.scenario_file import parse
@@ -19,12 +20,15 @@ from gimli.lab.network.smaller import REDUCERS, sizes
 from gimli.lab.network.space import build, draw
 from gimli.lab.network.switching import floods, sync_networks, with_shared_mac, with_sync
 from gimli.lab.network.topology import Balancer
+from gimli.pair.syncactions import Mode
 from tests.lab.network.designs import PFSYNC_MULTICAST, run
 
 PLAIN = network("plain")
 READY = with_sync(with_shared_mac(PLAIN))
 """With what other settings need."""
+LINUX = network("linux-pair")
 EVERYTHING = (*SPACE, *HARMS)
+OF_LINUX = {cause.name for cause in causes_linux.CAUSES}
 SEEDS = st.integers(0, 2**63)
 
 
@@ -54,7 +58,7 @@ def test_nothing_is_wrong_with_the_plain_design():
 
 def test_everything_is_drawn_now_and_then_and_about_as_often_as_its_odds_say():
     counts = Counter(pick.name for seed in range(400) for pick in drawn(seed))
-    assert set(counts) == {switched.name for switched in EVERYTHING}
+    assert set(counts) == {switched.name for switched in EVERYTHING} - OF_LINUX
     for name in ("replicas", "bursts", "jitter", "guard", "fault", "shared-mac"):
         assert counts[name] / 400 == pytest.approx(named(name).odds, abs=0.08), name
 
@@ -62,12 +66,14 @@ def test_everything_is_drawn_now_and_then_and_about_as_often_as_its_odds_say():
 def test_each_way_of_each_is_drawn_now_and_then():
     texts = {pick.setting.text for seed in range(1500) for pick in drawn(seed)}
     for switched in EVERYTHING:
-        if switched.name != "fault":
+        if switched.name not in {"fault", *OF_LINUX}:
             assert {setting.text for setting in switched.arises(READY)} <= texts, switched.name
 
 
 def test_nothing_breaks_unless_that_is_asked_for():
-    assert not any(pick.is_harm for seed in range(100) for pick in drawn(seed, space=SPACE))
+    assert not any(
+        pick.switched.kind is Kind.HARM for seed in range(100) for pick in drawn(seed, space=SPACE)
+    )
 
 
 @settings(max_examples=60)
@@ -87,22 +93,41 @@ def test_a_design_with_some_of_its_settings_left_out_is_one_too(seed, data):
     assert parse(write(design), "found.toml", design.name) == design
 
 
+@pytest.mark.parametrize("own", [PFSYNC_MULTICAST, LINUX], ids=["OpenBSD", "Linux"])
 @settings(max_examples=30)
 @given(SEEDS)
-def test_a_network_of_ones_own_is_varied_as_well(seed):
-    design = build(PFSYNC_MULTICAST, drawn(seed, PFSYNC_MULTICAST))
+def test_a_network_of_ones_own_is_varied_as_well(own, seed):
+    design = build(own, drawn(seed, own))
     assert parse(write(design), "found.toml", design.name) == design
 
 
-@pytest.mark.parametrize("cause", CAUSES, ids=[cause.name for cause in CAUSES])
+def test_a_linux_pair_has_causes_of_its_own_and_none_of_openbsds():
+    names = {pick.name for seed in range(200) for pick in drawn(seed, LINUX)}
+    assert names >= OF_LINUX - {"kernel-replicas"}, "its replicas are in the kernel already"
+    assert not names & {
+        "forced-copy",
+        "forwarding",
+        "replicas",
+        "binding",
+        "block-return",
+        "redirect",
+        "guard",
+    }
+
+
+CAUSES_OF_ALL = (*CAUSES, *causes_linux.CAUSES)
+
+
+@pytest.mark.parametrize("cause", CAUSES_OF_ALL, ids=[cause.name for cause in CAUSES_OF_ALL])
 def test_what_a_search_puts_there_an_explanation_takes_away(cause):
-    before = PLAIN if cause.name == "replicas" else READY
+    before = {"replicas": PLAIN, **dict.fromkeys(OF_LINUX, causes_linux.pair(LINUX, mode=Mode.CACHE))}.get(
+        cause.name, READY
+    )
     assert cause.arises(before)
     for setting in cause.arises(before):
         changed = setting.change(before)
         assert cause.is_there(changed)
-        for way in cause.ways:
-            assert not cause.is_there(way.change(changed))
+        assert not cause.is_there(cause.ways[0].change(changed))
 
 
 def test_what_a_network_has_no_place_for_does_not_arise_in_it():
@@ -113,7 +138,7 @@ def test_what_a_network_has_no_place_for_does_not_arise_in_it():
 
 
 def test_circumstances_are_not_what_an_explanation_switches():
-    assert {switched.kind for switched in CAUSES} == {Kind.CAUSE, Kind.CONDITION}
+    assert {switched.kind for switched in CAUSES_OF_ALL} == {Kind.CAUSE, Kind.CONDITION}
 
 
 def test_balancers_that_share_a_mac_work_and_flood_nothing():

@@ -21,6 +21,7 @@ from gimli.lab.network.switching import (
     floods,
     inner_rate,
     is_group,
+    is_of,
     pf,
     sync_networks,
     sync_rate,
@@ -39,7 +40,7 @@ from gimli.lab.network.switching import (
     without_blocks,
     without_sync,
 )
-from gimli.lab.network.topology import Binding, Fault, Firewall, Merge, Release, Topology
+from gimli.lab.network.topology import Binding, Fault, Firewall, Merge, Model, Release, Topology
 from gimli.lab.network.topology import Kind as FaultKind
 
 if TYPE_CHECKING:
@@ -160,8 +161,8 @@ _SLOW_SYNCS = tuple(
 )
 
 
-def _of_pair(topology: Topology, settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
-    return settings if len(topology.firewalls) > 1 else ()
+def _of_pf(topology: Topology, settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    return settings if is_of(Model.PF, topology) else ()
 
 
 def _flooding_arises(topology: Topology) -> tuple[Setting, ...]:
@@ -211,7 +212,7 @@ CAUSES = (
         ),
         lambda topology: (
             (Setting("pfsync tells the backup of every state", with_sync),)
-            if could_have_sync(topology)
+            if is_of(Model.PF, topology) and could_have_sync(topology)
             else ()
         ),
         USUAL,
@@ -222,7 +223,7 @@ CAUSES = (
         "merging copies a peer already judged stale                     (OpenBSD 4.6 to 7.3)",
         lambda topology: _any_pf(topology, lambda host: host.pf.merging is Merge.FORCED),
         (Way("merging per peer", lambda topology: pf(topology, merge=Merge.PER_PEER)),),
-        lambda topology: _of_pair(topology, _MERGES),
+        lambda topology: _of_pf(topology, _MERGES),
     ),
     Switched(
         "forwarding",
@@ -230,7 +231,7 @@ CAUSES = (
         "a frame to a group MAC is forwarded like any other             (OpenBSD up to 4.6)",
         lambda topology: _any_pf(topology, lambda host: host.pf.is_forwarding_groups),
         (Way("not forwarded", lambda topology: pf(topology, forwards_groups=False)),),
-        lambda topology: _of_pair(topology, _FORWARDS),
+        lambda topology: _of_pf(topology, _FORWARDS),
         RARE,
     ),
     Switched(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gimli.lab.network import causes_linux
 from gimli.lab.network.causes import CAUSES, RARE, Kind, Setting, Switched
 from gimli.lab.network.switching import (
     balancers,
     is_group,
+    is_of,
     middle_s,
     pf,
     second_firewall,
@@ -24,7 +26,7 @@ from gimli.lab.network.switching import (
     with_shared_mac,
     with_stacks,
 )
-from gimli.lab.network.topology import Binding, Block, Client, Fault, Firewall, Merge, Topology
+from gimli.lab.network.topology import Binding, Block, Client, Fault, Firewall, Merge, Model, Topology
 from gimli.lab.network.topology import Kind as FaultKind
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ def _has_pair(topology: Topology) -> bool:
     return len(topology.firewalls) > 1
 
 
+def _has_pf(topology: Topology) -> bool:
+    return is_of(Model.PF, topology)
+
+
 def _may_share(topology: Topology) -> bool:
     """Balancers of one address, at a MAC that is no group's."""
     there = balancers(topology)
@@ -64,9 +70,8 @@ def _may_redirect(topology: Topology) -> bool:
     """Clients' gateway is an address of the pair, and nothing is redirected yet."""
     shared = {carp.address for firewall in topology.firewalls for carp in firewall.carp}
     gateways = {host.gateway for host in topology.hosts if isinstance(host, Client)}
-    return (
-        len(gateways) == 1 and gateways <= shared and not any(each.pf.redirect for each in topology.firewalls)
-    )
+    has_one = any(firewall.redirect for firewall in topology.firewalls)
+    return _has_pf(topology) and len(gateways) == 1 and gateways <= shared and not has_one
 
 
 def _equal_skews(topology: Topology) -> Topology:
@@ -115,13 +120,13 @@ CIRCUMSTANCES = (
         "states are bound to interfaces",
         (Setting("states are bound to interfaces", lambda topology: pf(topology, binding=Binding.IF_BOUND)),),
         RARE,
-        _has_pair,
+        _has_pf,
     ),
     _circumstance(
         "block-return",
         "what no rule passes is answered by RST",
         (Setting("block return", lambda topology: pf(topology, block=Block.RETURN)),),
-        fits=_has_pair,
+        fits=_has_pf,
     ),
     _circumstance(
         "old-merge",
@@ -134,21 +139,21 @@ CIRCUMSTANCES = (
             ),
         ),
         RARE,
-        _has_pair,
+        _has_pf,
     ),
     _circumstance(
         "guard",
         "the guard is on a backup",
         (Setting("the guard drops flooded frames at the backup's NIC", with_guard),),
         RARE,
-        _has_pair,
+        _has_pf,
     ),
     _circumstance(
         "slow-backup",
         "the backup needs long for a packet",
         (Setting("the backup needs 1 ms for a packet", _slow_backup),),
         RARE,
-        _has_pair,
+        _has_pf,
     ),
     _circumstance(
         "equal-skews",
@@ -216,6 +221,7 @@ def _faults_of(topology: Topology) -> tuple[Setting, ...]:
     """One thing that breaks in the middle of a run, for good or for a while."""
     at_s = middle_s(topology)
     victims = [(FaultKind.POWER, firewall.name) for firewall in topology.firewalls]
+    victims += [(FaultKind.HANG, host.name) for host in topology.firewalls if host.model is Model.LINUX]
     victims += [
         (kind, f"{firewall.name}.{plug.name}")
         for firewall in topology.firewalls
@@ -231,10 +237,16 @@ def _faults_of(topology: Topology) -> tuple[Setting, ...]:
 
 def _breaking(fault: Fault) -> Setting:
     lasts = "" if fault.until_s is None else f" for {_FAULT_LASTS_S:g} s"
-    return Setting(
-        f"{fault.kind.value} {fault.what} at {fault.at_s:g} s{lasts}",
-        lambda topology: replace(topology, faults=(*topology.faults, fault)),
-    )
+    host, _, interface = fault.what.partition(".")
+
+    def change(topology: Topology) -> Topology:
+        has_it = any(
+            firewall.name == host and interface in {"", *(plug.name for plug in firewall.interfaces)}
+            for firewall in topology.firewalls
+        )
+        return replace(topology, faults=(*topology.faults, fault)) if has_it else topology
+
+    return Setting(f"{fault.kind.value} {fault.what} at {fault.at_s:g} s{lasts}", change)
 
 
 HARMS = (
@@ -273,5 +285,5 @@ HARMS = (
     ),
 )
 
-SPACE = (*CIRCUMSTANCES, *CAUSES)
+SPACE = (*CIRCUMSTANCES, *CAUSES, *causes_linux.CAUSES)
 """Everything that a random design may have while nothing is broken, in the order in which it is set."""

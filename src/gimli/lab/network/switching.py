@@ -13,6 +13,7 @@ from gimli.lab.network.topology import (
     Firewall,
     Interface,
     Link,
+    Model,
     Request,
     Server,
     Switch,
@@ -51,6 +52,11 @@ def second_firewall(topology: Topology, change: Callable[[Firewall], Firewall]) 
     second = topology.firewalls[1]
     hosts = tuple(change(second) if host is second else host for host in topology.hosts)
     return replace(topology, hosts=hosts)
+
+
+def is_of(model: Model, topology: Topology) -> bool:
+    """Whether its firewalls are a pair of that model."""
+    return len(topology.firewalls) > 1 and all(host.model is model for host in topology.firewalls)
 
 
 def balancers(topology: Topology) -> tuple[Balancer, ...]:
