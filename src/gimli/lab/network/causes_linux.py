@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gimli.lab.network import causes
-from gimli.lab.network.causes import Kind, Remedy, Switched, Way
+from gimli.lab.network import causes, switching
+from gimli.lab.network.causes import Kind, Remedy, Setting, Switched, Way
 from gimli.lab.network.topology import Firewall, Model, Topology
 from gimli.pair.syncactions import Mode
 
@@ -41,7 +41,7 @@ def remedies(topology: Topology) -> tuple[Remedy, ...]:
 
 def protections(topology: Topology) -> tuple[Remedy, ...]:
     """What can be taken away from it."""
-    found = (*AGAINST_FLOODING, *AT_A_FAILOVER) if causes.floods(topology) else AT_A_FAILOVER
+    found = (*AGAINST_FLOODING, *AT_A_FAILOVER) if switching.floods(topology) else AT_A_FAILOVER
     return tuple(each for each in found if each.change(topology) != topology)
 
 
@@ -88,6 +88,10 @@ def _unguarded(**changes: Any) -> Callable[[Topology], Topology]:
     return lambda topology: unguarded(pair(topology, **changes))
 
 
+def _of_linux(topology: Topology, setting: Setting) -> tuple[Setting, ...]:
+    return (setting,) if is_linux(topology) else ()
+
+
 CAUSES = (
     Switched(
         "no-guard",
@@ -95,6 +99,7 @@ CAUSES = (
         "the backup tracks frames that are another node's              (guard = false)",
         lambda topology: _any(topology, lambda host: not host.is_guarded),
         (Way("the guard", guarded),),
+        lambda topology: _of_linux(topology, Setting("the guard is off", unguarded)),
     ),
     Switched(
         "minded-windows",
@@ -105,6 +110,9 @@ CAUSES = (
             Way("liberal replicas", lambda topology: pair(topology, liberal=True)),
             Way("invalid packets pass", lambda topology: pair(topology, drops_invalid=False)),
         ),
+        lambda topology: _of_linux(
+            topology, Setting("replicas mind windows", lambda topology: pair(topology, liberal=False))
+        ),
     ),
     Switched(
         "kernel-replicas",
@@ -112,6 +120,10 @@ CAUSES = (
         'replicas are in the backup\'s kernel                           (mode = "kernel")',
         lambda topology: _any(topology, lambda host: bool(host.sync) and host.linux.mode is Mode.KERNEL),
         (Way("replicas in memory", lambda topology: pair(topology, mode=Mode.CACHE)),),
+        lambda topology: _of_linux(
+            topology,
+            Setting("replicas are in the backup's kernel", lambda topology: pair(topology, mode=Mode.KERNEL)),
+        ),
     ),
 )
 

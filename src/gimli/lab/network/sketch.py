@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.lab.network import causes
+from gimli.lab.network import switching
 from gimli.lab.network.topology import Balancer, Client, Firewall, Kind, Model, Server
 from gimli.lab.pictures import Map, Network, Place, Plug
 
@@ -50,7 +50,7 @@ def of(topology: Topology, run: Run | None = None) -> Map:
 
 def flooded(topology: Topology, switch: Switch, host: str) -> bool:
     """Whether frames to the balancers' group MAC come out of a port that is no balancer's."""
-    here = [each for each in causes.balancers(topology) if each.interface.network == switch.name]
+    here = [each for each in switching.balancers(topology) if each.interface.network == switch.name]
     if not here or host in {each.name for each in here}:
         return False
     entries = dict(switch.static)
@@ -100,7 +100,7 @@ def _networks(topology: Topology) -> Iterator[Network]:
 
 def _treats(topology: Topology, switch: Switch) -> Iterator[str]:
     """How a switch treats group MACs, where one is in use; and what was set by hand."""
-    here = [host for host in causes.balancers(topology) if host.interface.network == switch.name]
+    here = [host for host in switching.balancers(topology) if host.interface.network == switch.name]
     if here:
         yield f"{here[0].address} at {here[0].mac}"
         if here[0].mac in dict(switch.static):

@@ -9,7 +9,7 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gimli.lab.network import causes, causes_linux, play, search, words
+from gimli.lab.network import causes, causes_linux, play, search, switching, words
 from gimli.lab.network.play import Job
 from gimli.lab.network.topology import Fault, Kind
 from gimli.lab.pictures import Spread
@@ -46,7 +46,7 @@ class Trial:
         self._seeds = seeds
         self._changed: dict[str, Topology] = {}
         self._jobs: list[tuple[str, int]] = []
-        self.middle_s = words.middle_s(topology)
+        self.middle_s = switching.middle_s(topology)
         self.outcomes: dict[str, list[Outcome]] = {}
         self._plan(BASE, topology)
         for cause in self._present:
