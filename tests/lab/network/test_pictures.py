@@ -233,11 +233,12 @@ def test_real_runs_are_drawn_like_simulated_ones():
     """They leave the same record; the figures are those that count there."""
     fails, fine = run(PFSYNC_MULTICAST, 1), run(causes.with_guard(small()))
     change = changes.CHANGES[0]
-    result = explain.switched(explain.one("mine", 1, fine), [fails, fine], [(change, [fine])])
+    base, changed = explain.Tried(None, [fails, fine], []), explain.Tried(change, [fine], [])
+    result = explain.switched(explain.one("mine", 1, fine), base, [changed], [])
     assert result.pictures.map is not None
-    as_it_was, changed = result.pictures.spreads
+    as_it_was, with_change = result.pictures.spreads
     assert as_it_was.values["BAD state"] == (fails.count("bad_state"), 0)
-    assert (changed.change, changed.values["RST"]) == (change.text, (0,))
+    assert (with_change.change, with_change.values["RST"]) == (change.text, (0,))
 
 
 def test_a_run_without_a_freeze_has_a_map_only():
