@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import click
 
-from gimli.cli import lab_text
+from gimli.cli import lab_search, lab_text
+from gimli.cli.lab_options import JSON, SEED, progress
 from gimli.cli.terminal import WIDTH, console
 from gimli.errors import GimliError, UsageError
 from gimli.lab import page
@@ -18,20 +18,10 @@ from gimli.lab.catalogue import find, names, text_of
 from gimli.lab.network.scenario_schema import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gimli.lab.scenario import Result
 
 _GIMLI = (sys.executable, "-c", "from gimli.cli import main; main()")
-_TELL_AFTER_S = 1.0
-"""Work that is done before needs no word of progress."""
-_SEED_MAX = 2**63 - 1
-
-_seed = click.option(
-    "--seed", type=click.IntRange(0, _SEED_MAX), default=1, show_default=True, help="Of everything random."
-)
 _real = click.option("--real", "is_real", is_flag=True, help="Real programs instead of the simulation.")
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON document, schema 1.")
 _html = click.option("--html", metavar="FILE", help="Write a page with all pictures, - for the output.")
 _pictures = click.option(
     "--pictures",
@@ -50,8 +40,11 @@ def command() -> None:
     """
 
 
+command.add_command(lab_search.command)
+
+
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, schema 1.")
+@JSON
 def list_scenarios(*, as_json: bool) -> None:
     """List the scenarios that are shipped."""
     scenarios = [find(name) for name in names()]
@@ -79,11 +72,11 @@ def print_schema() -> None:
 
 @command.command("run")
 @click.argument("scenario")
-@_seed
+@SEED
 @_real
 @click.option("--pcap", metavar="DIR", default="", help="With --real: one pcapng file per host there.")
 @_pictures
-@_json
+@JSON
 @_html
 def run(
     *, scenario: str, seed: int, is_real: bool, pcap: str, is_drawn: bool, as_json: bool, html: str | None
@@ -95,7 +88,7 @@ def run(
     Exit status: 0 when every expectation holds, 1 when one does not or the scenario cannot be played here.
     """
     played = find(scenario)
-    tell = _progress()
+    tell = progress()
     if pcap and not is_real:
         raise UsageError("--pcap needs --real", why="a simulation has no bytes", fix="add --real")
     result = played.real(seed, _GIMLI, tell, pcap) if is_real else played.simulate(seed)
@@ -105,7 +98,7 @@ def run(
 
 @command.command("explain")
 @click.argument("scenario")
-@_seed
+@SEED
 @click.option(
     "--runs",
     type=click.IntRange(1, 100_000),
@@ -113,7 +106,7 @@ def run(
 )
 @_real
 @_pictures
-@_json
+@JSON
 @_html
 def explain(
     *,
@@ -132,25 +125,13 @@ def explain(
     With --real each change is played three times, or --runs.
     """
     played = find(scenario)
-    tell = _progress()
+    tell = progress()
     result = (
         played.explain_real(seed, runs, _GIMLI, tell)
         if is_real
         else played.explain(seed, runs or played.runs, tell)
     )
     _show(result, is_drawn=is_drawn, as_json=as_json, html=html)
-
-
-def _progress() -> Callable[[str], None]:
-    """Words on standard error, once somebody has waited."""
-    began_s = time.monotonic()
-
-    def tell(words: str) -> None:
-        waited_s = time.monotonic() - began_s
-        if waited_s >= _TELL_AFTER_S or sys.stderr.isatty():
-            click.echo(f"{waited_s:5.1f} s  {words}", err=True)
-
-    return tell
 
 
 def _show(result: Result, *, is_drawn: bool, as_json: bool, html: str | None) -> None:

@@ -36,9 +36,19 @@ def find(wanted: str) -> Scenario:
     """
     if wanted in _PROGRAMS:
         return _PROGRAMS[wanted]()
+    return NetworkScenario(topology_of(wanted))
+
+
+def topology_of(wanted: str) -> Topology:
+    """The network of a shipped scenario by its name, or the one in a file by its path.
+
+    Raises:
+        UsageError: there is none.
+        ConfigError: the file is not what it should be.
+    """
     if wanted.endswith(_SUFFIX):
-        return NetworkScenario(scenario_file.load(wanted))
-    return NetworkScenario(network(wanted))
+        return scenario_file.load(wanted)
+    return network(wanted)
 
 
 def network(name: str) -> Topology:

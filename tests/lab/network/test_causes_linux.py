@@ -7,7 +7,15 @@ import pytest
 from gimli.lab.network import causes_linux, evidence, measure, words
 from gimli.lab.network.trial import Trial
 from gimli.pair.syncactions import Mode
-from tests.lab.network.designs import LINUX_PAIR, PFSYNC_MULTICAST, firewalls, linux, quick, run
+from tests.lab.network.designs import (
+    LINUX_FAILOVER,
+    LINUX_PAIR,
+    PFSYNC_MULTICAST,
+    firewalls,
+    linux,
+    quick,
+    run,
+)
 
 QUICK = quick()
 HARMED = firewalls(linux(QUICK, liberal=False), guard=False)
@@ -38,13 +46,21 @@ def test_a_way_takes_its_cause_away_and_leaves_the_others(cause, way):
 
 
 def test_what_protects_is_what_can_be_taken_away():
-    assert [each.name for each in causes_linux.protections(LINUX_PAIR)] == [
-        each.name for each in causes_linux.PROTECTIONS
+    names = [each.name for each in causes_linux.protections(LINUX_PAIR)]
+    assert names == [
+        "guard off",
+        "liberal off",
+        "guard and liberal off, cache",
+        "guard and liberal off, kernel",
+        "state sync off",
+        "advbase 1",
     ]
-    assert causes_linux.protections(HARMED) == ()
-    (first, *_, last) = causes_linux.PROTECTIONS
-    assert not any(firewall.is_guarded for firewall in first.change(LINUX_PAIR).firewalls)
-    assert last.change(linux(QUICK, mode=Mode.CACHE)) == HARMED
+    guard_off, *_, all_off = causes_linux.AGAINST_FLOODING
+    assert not any(firewall.is_guarded for firewall in guard_off.change(LINUX_PAIR).firewalls)
+    assert all_off.change(linux(QUICK, mode=Mode.CACHE)) == HARMED
+    assert [each.name for each in causes_linux.protections(LINUX_FAILOVER)] == names[-2:], (
+        "nothing is flooded"
+    )
 
 
 def test_the_story_goes_from_the_copy_to_the_reset():
@@ -69,13 +85,14 @@ def test_an_explanation_says_what_it_withstands_and_what_not():
     trial.play(lambda _: None)
     assert trial.is_protected
     safe, harmful = trial.withstood()
-    assert harmful == ["guard, liberal off; kernel"]
-    assert safe == ["guard off", "liberal off", "guard, liberal off; cache"]
+    assert harmful == ["guard and liberal off, kernel", "state sync off", "advbase 1"]
+    assert safe == ["guard off", "liberal off", "guard and liberal off, cache"]
     said = words.withstood(safe, harmful)
-    assert "It does not withstand: guard, liberal off; kernel." in said
+    assert f"It does not withstand: {'; '.join(harmful)}." in said
     rows = {cure.change: cure for cure in trial.cures()}
-    assert rows["guard off"].cures
-    assert not rows["guard, liberal off; kernel"].cures
+    assert set(rows) == {*safe, *harmful}
+    assert [rows[name].cures for name in safe] == [True] * 3
+    assert not any(rows[name].cures for name in harmful)
 
 
 def test_how_sure_it_is_says_what_is_the_programs_own():

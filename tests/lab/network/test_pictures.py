@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimli.lab.network import causes, drawing, evidence, play, sketch, windows
+from gimli.lab.catalogue import network
+from gimli.lab.network import causes, drawing, evidence, play, sketch, thinning
 from gimli.lab.network.real import changes, explain
 from gimli.lab.network.simulator.record import Dropped
 from gimli.lab.network.topology import Fault, Kind, Release
-from tests.lab.network.designs import PFSYNC_MULTICAST, dmz, near, pf, run, small
+from tests.lab.network.designs import PFSYNC_MULTICAST, dmz, firewalls, near, pf, run, small
 
 
 def subject_of(played, kind):
@@ -78,7 +79,7 @@ def test_a_port_is_flooded_where_the_simulated_switch_floods(topology, flooded):
 
 def test_frames_that_the_guard_drops_are_said_to_be():
     topology = causes.with_guard(small())
-    assert "dropped by the guard" in plugs(topology, run(topology))["fw2", "dmz"].flooded
+    assert "dropped by guard" in plugs(topology, run(topology))["fw2", "dmz"].flooded
 
 
 def test_a_fault_is_where_it_happens():
@@ -143,6 +144,29 @@ def test_what_an_upload_loses_is_told_as_one_and_what_is_sent_again_one_by_one()
     assert f"healed by the next packet: {earlier}." in pictures.sequence.left_out
 
 
+def test_the_sequence_of_a_linux_pair_goes_from_its_copies_to_the_drop():
+    """Without the guard, and with windows that are minded: what the replica believes is not what was sent."""
+    linux = network("linux-pair")
+    careless = replace(linux.firewalls[0].linux, liberal=False)
+    topology = firewalls(linux, guard=False, linux=careless)
+    played = run(topology)
+    _, subject = evidence.choose(played)
+    pictures = drawing.draw(play.trace(topology, 1, subject), subject)
+    kinds = [step.kind for step in pictures.sequence.steps]
+    assert kinds[:5] == ["copy", "copy", "note", "note", "drop"]
+    assert "again" in kinds
+    assert kinds[-1] == "reset"
+    lanes = {lane.name: (lane.role, lane.host) for lane in pictures.sequence.lanes}
+    assert lanes["master"] == ("MASTER", "fw1")
+    assert lanes["backup"] == ("BACKUP", "fw2")
+    assert {step.path[-1] for step in pictures.sequence.steps if step.is_lost} == {"backup"}
+    (chart,) = pictures.charts
+    believed = chart.curves[0].points
+    dropped = chart.marks[0]
+    assert max(value for at_ms, value in believed if at_ms <= dropped.t_ms) < dropped.value
+    assert [place.fault for place in pictures.map.places if place.fault] == ["off at 25 s"]
+
+
 # The windows.
 
 
@@ -190,7 +214,7 @@ def test_every_packet_that_is_dropped_is_beyond_what_is_accepted(charts):
 )
 def test_thinning_keeps_what_can_be_seen(points, span):
     """The least, the most, the order, and the value in force when it begins; at most four of a column."""
-    kept = windows.thinned(points, span)
+    kept = thinning.thinned(points, span)
     inside = [value for at_s, value in points if span[0] <= at_s <= span[1]]
     assert kept == sorted(kept, key=lambda point: point[0])
     assert len(kept) <= 4 * 101 + 2
@@ -209,11 +233,12 @@ def test_real_runs_are_drawn_like_simulated_ones():
     """They leave the same record; the figures are those that count there."""
     fails, fine = run(PFSYNC_MULTICAST, 1), run(causes.with_guard(small()))
     change = changes.CHANGES[0]
-    result = explain.switched(explain.one("mine", 1, fine), [fails, fine], [(change, [fine])])
+    base, changed = explain.Tried(None, [fails, fine], []), explain.Tried(change, [fine], [])
+    result = explain.switched(explain.one("mine", 1, fine), base, [changed], [])
     assert result.pictures.map is not None
-    as_it_was, changed = result.pictures.spreads
+    as_it_was, with_change = result.pictures.spreads
     assert as_it_was.values["BAD state"] == (fails.count("bad_state"), 0)
-    assert (changed.change, changed.values["RST"]) == (change.text, (0,))
+    assert (with_change.change, with_change.values["RST"]) == (change.text, (0,))
 
 
 def test_a_run_without_a_freeze_has_a_map_only():

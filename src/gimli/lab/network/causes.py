@@ -2,38 +2,51 @@
 
 A cause is something that can be taken away, in one way or several; it is needed when the failure is gone
 without it, whichever way. A condition is the same about the traffic or the links: not a mistake, but without
-it the causes show nothing. A remedy is what an operator can do.
+it the causes show nothing. A remedy is what an operator can do. How a cause comes about in a network without
+it is said here as well: the explanation takes away what the search puts there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gimli.lab.network.topology import (
-    Balancer,
-    Binding,
-    Fault,
-    Firewall,
-    Merge,
-    Release,
-    Request,
-    Server,
-    Switch,
-    Topology,
+from gimli.lab.network.switching import (
+    DOWNLOAD,
+    SMALL_BYTES,
+    UPLOAD,
+    balancers,
+    could_have_sync,
+    floods,
+    inner_rate,
+    is_group,
+    is_of,
+    pf,
+    sync_networks,
+    sync_rate,
+    with_block,
+    with_fast_sync,
+    with_flooding,
+    with_guard,
+    with_lone_snooping,
+    with_rate,
+    with_requests,
+    with_small_requests,
+    with_snooping,
+    with_static_entries,
+    with_sync,
+    with_sync_rate,
+    without_blocks,
+    without_sync,
 )
+from gimli.lab.network.topology import Binding, Fault, Firewall, Merge, Model, Release, Topology
 from gimli.lab.network.topology import Kind as FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gimli.lab.network.topology import Host, Interface, Link
-
-    Change = Callable[[Topology], Topology]
-
-SMALL_BYTES = 30_000
-"""Less than half of what a stale window forgives."""
+    from gimli.lab.network.switching import Change
 
 
 class Kind(Enum):
@@ -41,6 +54,10 @@ class Kind(Enum):
 
     CAUSE = "cause"
     CONDITION = "condition"
+    CIRCUMSTANCE = "circumstance"
+    """Part of a design, and known to be neither: the search draws it, no explanation takes it away."""
+    HARM = "harm"
+    """Something that breaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +69,37 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """One way in which a cause comes about: what is so then."""
+
+    text: str
+    change: Change
+
+
+def _never(_: Topology) -> tuple[Setting, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
 class Switched:
-    """Something that can be switched off alone.
+    """Something that can be switched alone.
 
     Args:
         name: for JSON and the search.
         text: what it is.
         is_there: whether a topology has it.
         ways: each takes it away.
+        arises: the ways in which it may come about in a topology that does not have it.
+        odds: how likely a random design has it: one half, unless few networks have it, or most.
     """
 
     name: str
     kind: Kind
     text: str
     is_there: Callable[[Topology], bool]
-    ways: tuple[Way, ...]
+    ways: tuple[Way, ...] = ()
+    arises: Callable[[Topology], tuple[Setting, ...]] = _never
+    odds: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,153 +109,6 @@ class Remedy:
     name: str
     change: Change
     price: str
-
-
-# Switching.
-
-
-def firewalls(topology: Topology, change: Callable[[Firewall], Firewall]) -> Topology:
-    """Every firewall changed."""
-    hosts = (change(host) if isinstance(host, Firewall) else host for host in topology.hosts)
-    return replace(topology, hosts=tuple(hosts))
-
-
-def pf(topology: Topology, **changes: Any) -> Topology:
-    """Every packet filter changed."""
-    return firewalls(topology, lambda host: replace(host, pf=replace(host.pf, **changes)))
-
-
-def balancers(topology: Topology) -> tuple[Balancer, ...]:
-    """Those who share a group MAC."""
-    return tuple(host for host in topology.hosts if isinstance(host, Balancer))
-
-
-def floods(topology: Topology) -> bool:
-    """Whether a switch floods the balancers' group MAC."""
-    networks = {host.interface.network: host.mac for host in balancers(topology)}
-    return any(
-        switch.name in networks
-        and not (switch.snooping and switch.querier)
-        and networks[switch.name] not in dict(switch.static)
-        for switch in topology.switches
-    )
-
-
-def with_static_entries(topology: Topology) -> Topology:
-    """The balancers' group MAC is sent to the balancers' ports only."""
-
-    def change(switch: Switch) -> Switch:
-        here = [host for host in balancers(topology) if host.interface.network == switch.name]
-        if not here:
-            return switch
-        entry = (here[0].mac, tuple(host.name for host in here))
-        return replace(switch, static=(*switch.static, entry))
-
-    return replace(topology, switches=tuple(change(switch) for switch in topology.switches))
-
-
-def with_snooping(topology: Topology) -> Topology:
-    """Switches snoop, somebody asks, and the balancers' ports are set as routers' ports."""
-
-    def change(switch: Switch) -> Switch:
-        here = [host.name for host in balancers(topology) if host.interface.network == switch.name]
-        return replace(switch, snooping=True, querier=True, router_ports=tuple(here))
-
-    return replace(topology, switches=tuple(change(switch) for switch in topology.switches))
-
-
-def without_blocks(topology: Topology) -> Topology:
-    """No port is kept from group MACs."""
-    return replace(topology, switches=tuple(replace(switch, blocked=()) for switch in topology.switches))
-
-
-def without_sync(topology: Topology) -> Topology:
-    """No pfsync: it is off, or its cable is pulled."""
-    return firewalls(topology, lambda host: replace(host, sync=""))
-
-
-def with_guard(topology: Topology) -> Topology:
-    """Frames to group MACs that hold no group's packet are dropped at the firewalls' NICs."""
-    return firewalls(topology, lambda host: replace(host, guard=True))
-
-
-def with_small_requests(topology: Topology) -> Topology:
-    """Nothing is larger than ``SMALL_BYTES``."""
-
-    def change(request: Request) -> Request:
-        sends = (min(request.sends[0], SMALL_BYTES), min(request.sends[1], SMALL_BYTES))
-        gets = (min(request.gets[0], SMALL_BYTES), min(request.gets[1], SMALL_BYTES))
-        return replace(request, sends=sends, gets=gets)
-
-    mix = tuple(change(request) for request in topology.traffic.mix)
-    return replace(topology, traffic=replace(topology.traffic, mix=mix))
-
-
-def with_links(topology: Topology, change: Callable[[Interface, Link], Link]) -> Topology:
-    """Every cable changed."""
-
-    def interface(one: Interface) -> Interface:
-        return replace(one, link=change(one, one.link))
-
-    def host(one: Host) -> Host:
-        if isinstance(one, Firewall):
-            return replace(one, interfaces=tuple(interface(each) for each in one.interfaces))
-        return replace(one, interface=interface(one.interface))
-
-    return replace(topology, hosts=tuple(host(one) for one in topology.hosts))
-
-
-def sync_networks(topology: Topology) -> set[str]:
-    """The cables that pfsync talks over."""
-    return {
-        interface.network
-        for firewall in topology.firewalls
-        for interface in firewall.interfaces
-        if interface.name == firewall.sync
-    }
-
-
-def inner_rate(topology: Topology) -> float:
-    """Mb/s of the fastest network behind the firewalls."""
-    rates = [host.interface.link.rate_mbit for host in topology.hosts if isinstance(host, Balancer | Server)]
-    return max(rates, default=0.0)
-
-
-def sync_rate(topology: Topology) -> float:
-    """Mb/s of the sync cable."""
-    networks = sync_networks(topology)
-    rates = [
-        interface.link.rate_mbit
-        for firewall in topology.firewalls
-        for interface in firewall.interfaces
-        if interface.network in networks
-    ]
-    return min(rates, default=0.0)
-
-
-def with_fast_sync(topology: Topology) -> Topology:
-    """The sync cable is as fast as the network."""
-    networks, rate = sync_networks(topology), inner_rate(topology)
-
-    def change(interface: Interface, link: Link) -> Link:
-        return replace(link, rate_mbit=rate) if interface.network in networks else link
-
-    return with_links(topology, change)
-
-
-def with_rate(rate_mbit: float) -> Change:
-    """Every network but the sync cable has this rate."""
-
-    def change(topology: Topology) -> Topology:
-        networks = sync_networks(topology)
-        return with_links(
-            topology,
-            lambda interface, link: (
-                link if interface.network in networks else replace(link, rate_mbit=rate_mbit)
-            ),
-        )
-
-    return change
 
 
 def _any_pf(topology: Topology, has: Callable[[Firewall], bool]) -> bool:
@@ -241,6 +127,69 @@ _FAULTS = {
     FaultKind.HANG: "the daemon of {} stands still",
 }
 
+RARE, USUAL = 0.15, 0.75
+"""Odds of what few networks have, and of what most have."""
+
+
+def _with_forced_copy(topology: Topology) -> Topology:
+    """By the release, where it is the newest one; older ones differ in more than the merging."""
+    if {host.pf.release for host in topology.firewalls} == {Release.V7_4}:
+        return pf(topology, release=Release.V4_7, merge=None)
+    return pf(topology, merge=Merge.FORCED)
+
+
+_MERGES = (Setting("updates are merged as in OpenBSD 4.6 to 7.3", _with_forced_copy),)
+_FORWARDS = (
+    Setting(
+        "a frame to a group MAC is forwarded, as up to OpenBSD 4.6",
+        lambda topology: pf(topology, forwards_groups=True),
+    ),
+)
+_BURSTS = (
+    Setting("downloads of 90 to 170 kB", lambda topology: with_requests(topology, DOWNLOAD)),
+    Setting("uploads of 80 to 160 kB", lambda topology: with_requests(topology, UPLOAD)),
+    Setting(
+        "downloads and uploads of up to 170 kB", lambda topology: with_requests(topology, DOWNLOAD, UPLOAD)
+    ),
+)
+_SLOW_SYNCS = tuple(
+    Setting(
+        f"a sync cable of {rate_mbit:g} Mb/s",
+        lambda topology, rate_mbit=rate_mbit: with_sync_rate(topology, rate_mbit),  # type: ignore[misc]  # bound now
+    )
+    for rate_mbit in (10.0, 100.0)
+)
+
+
+def _of_pf(topology: Topology, settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    return settings if is_of(Model.PF, topology) else ()
+
+
+def _flooding_arises(topology: Topology) -> tuple[Setting, ...]:
+    if len(topology.firewalls) < 2 or not any(is_group(host.mac) for host in balancers(topology)):
+        return ()
+    return (
+        Setting("the switch floods the balancers' group MAC to every port", with_flooding),
+        Setting("the switch snoops IGMP and nobody asks, so it floods group MACs", with_lone_snooping),
+    )
+
+
+def _blocks_arise(topology: Topology) -> tuple[Setting, ...]:
+    if len(topology.firewalls) < 2:
+        return ()
+    backup = topology.firewalls[1]
+    advertising = {carp.interface for carp in backup.carp}
+    networks = {plug.network for plug in backup.interfaces if plug.name in advertising}
+    return tuple(
+        Setting(
+            f"the switch {switch.name} sends no group MAC to {backup.name}",
+            lambda topology, name=switch.name: with_block(topology, name),  # type: ignore[misc]  # bound now
+        )
+        for switch in topology.switches
+        if switch.name in networks
+    )
+
+
 CAUSES = (
     Switched(
         "flooding",
@@ -248,6 +197,7 @@ CAUSES = (
         "the switch floods the balancers' group MAC to the backup       (no IGMP snooping)",
         floods,
         (Way("static MAC entries", with_static_entries),),
+        _flooding_arises,
     ),
     Switched(
         "replicas",
@@ -260,6 +210,12 @@ CAUSES = (
             Way("pfsync off", without_sync),
             Way("if-bound states", lambda topology: pf(topology, binding=Binding.IF_BOUND)),
         ),
+        lambda topology: (
+            (Setting("pfsync tells the backup of every state", with_sync),)
+            if is_of(Model.PF, topology) and could_have_sync(topology)
+            else ()
+        ),
+        USUAL,
     ),
     Switched(
         "forced-copy",
@@ -267,6 +223,7 @@ CAUSES = (
         "merging copies a peer already judged stale                     (OpenBSD 4.6 to 7.3)",
         lambda topology: _any_pf(topology, lambda host: host.pf.merging is Merge.FORCED),
         (Way("merging per peer", lambda topology: pf(topology, merge=Merge.PER_PEER)),),
+        lambda topology: _of_pf(topology, _MERGES),
     ),
     Switched(
         "forwarding",
@@ -274,6 +231,8 @@ CAUSES = (
         "a frame to a group MAC is forwarded like any other             (OpenBSD up to 4.6)",
         lambda topology: _any_pf(topology, lambda host: host.pf.is_forwarding_groups),
         (Way("not forwarded", lambda topology: pf(topology, forwards_groups=False)),),
+        lambda topology: _of_pf(topology, _FORWARDS),
+        RARE,
     ),
     Switched(
         "blocked-port",
@@ -281,6 +240,8 @@ CAUSES = (
         "no group MAC is sent to a firewall's port, so no advertisement",
         lambda topology: any(switch.blocked for switch in topology.switches),
         (Way("ports not blocked", without_blocks),),
+        _blocks_arise,
+        RARE,
     ),
     Switched(
         "bursts",
@@ -288,6 +249,8 @@ CAUSES = (
         "more than 67 kB are moved at once, after a pause",
         lambda topology: _largest(topology) > SMALL_BYTES,
         (Way(f"nothing above {SMALL_BYTES // 1000} kB", with_small_requests),),
+        lambda _: _BURSTS,
+        USUAL,
     ),
     Switched(
         "slow-sync",
@@ -295,6 +258,7 @@ CAUSES = (
         "the sync cable is slower than the network",
         lambda topology: bool(sync_networks(topology)) and sync_rate(topology) < inner_rate(topology),
         (Way("a sync cable as fast as the network", with_fast_sync),),
+        lambda topology: _SLOW_SYNCS if sync_networks(topology) else (),
     ),
 )
 

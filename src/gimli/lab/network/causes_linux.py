@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gimli.lab.network import causes
-from gimli.lab.network.causes import Kind, Remedy, Switched, Way
+from gimli.lab.network import causes, switching
+from gimli.lab.network.causes import Kind, Remedy, Setting, Switched, Way
 from gimli.lab.network.topology import Firewall, Model, Topology
 from gimli.pair.syncactions import Mode
 
@@ -40,10 +40,9 @@ def remedies(topology: Topology) -> tuple[Remedy, ...]:
 
 
 def protections(topology: Topology) -> tuple[Remedy, ...]:
-    """What can be taken away from it, as long as anything is left."""
-    if not _any(topology, lambda host: host.is_guarded or host.linux.liberal):
-        return ()
-    return tuple(each for each in PROTECTIONS if each.change(topology) != topology)
+    """What can be taken away from it."""
+    found = (*AGAINST_FLOODING, *AT_A_FAILOVER) if switching.floods(topology) else AT_A_FAILOVER
+    return tuple(each for each in found if each.change(topology) != topology)
 
 
 def _any(topology: Topology, has: Callable[[Firewall], bool]) -> bool:
@@ -70,8 +69,27 @@ def pair(topology: Topology, **changes: Any) -> Topology:
     return _all(topology, lambda host: replace(host, linux=replace(host.linux, **changes)))
 
 
+def unsynchronised(topology: Topology) -> Topology:
+    """No connection is replicated."""
+    return _all(topology, lambda host: replace(host, sync=""))
+
+
+def slow(topology: Topology) -> Topology:
+    """No pair is in the fast mode."""
+    return _all(
+        topology,
+        lambda host: replace(
+            host, carp=tuple(replace(carp, advbase=max(carp.advbase, 1)) for carp in host.carp)
+        ),
+    )
+
+
 def _unguarded(**changes: Any) -> Callable[[Topology], Topology]:
     return lambda topology: unguarded(pair(topology, **changes))
+
+
+def _of_linux(topology: Topology, setting: Setting) -> tuple[Setting, ...]:
+    return (setting,) if is_linux(topology) else ()
 
 
 CAUSES = (
@@ -81,6 +99,7 @@ CAUSES = (
         "the backup tracks frames that are another node's              (guard = false)",
         lambda topology: _any(topology, lambda host: not host.is_guarded),
         (Way("the guard", guarded),),
+        lambda topology: _of_linux(topology, Setting("the guard is off", unguarded)),
     ),
     Switched(
         "minded-windows",
@@ -91,6 +110,9 @@ CAUSES = (
             Way("liberal replicas", lambda topology: pair(topology, liberal=True)),
             Way("invalid packets pass", lambda topology: pair(topology, drops_invalid=False)),
         ),
+        lambda topology: _of_linux(
+            topology, Setting("replicas mind windows", lambda topology: pair(topology, liberal=False))
+        ),
     ),
     Switched(
         "kernel-replicas",
@@ -98,6 +120,10 @@ CAUSES = (
         'replicas are in the backup\'s kernel                           (mode = "kernel")',
         lambda topology: _any(topology, lambda host: bool(host.sync) and host.linux.mode is Mode.KERNEL),
         (Way("replicas in memory", lambda topology: pair(topology, mode=Mode.CACHE)),),
+        lambda topology: _of_linux(
+            topology,
+            Setting("replicas are in the backup's kernel", lambda topology: pair(topology, mode=Mode.KERNEL)),
+        ),
     ),
 )
 
@@ -111,13 +137,13 @@ REMEDIES = (
     ),
 )
 
-PROTECTIONS = (
-    Remedy("guard off", unguarded, "copies are tracked"),
+AGAINST_FLOODING = (
+    Remedy("guard off", unguarded, "copies tracked"),
     Remedy("liberal off", lambda topology: pair(topology, liberal=False), "-"),
-    Remedy("guard, liberal off; cache", _unguarded(liberal=False, mode=Mode.CACHE), "copies find no replica"),
-    Remedy(
-        "guard, liberal off; kernel",
-        _unguarded(liberal=False, mode=Mode.KERNEL),
-        "replicas know one direction",
-    ),
+    Remedy("guard and liberal off, cache", _unguarded(liberal=False, mode=Mode.CACHE), "nothing to move"),
+    Remedy("guard and liberal off, kernel", _unguarded(liberal=False, mode=Mode.KERNEL), "half-seen states"),
+)
+AT_A_FAILOVER = (
+    Remedy("state sync off", unsynchronised, "nothing goes on"),
+    Remedy("advbase 1", slow, "3 s to take over"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.lab.network import evidence, lanes, sketch, windows
+from gimli.lab.network import evidence, lanes_linux, lanes_pf, sketch, windows
 from gimli.lab.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -24,4 +24,6 @@ def draw(run: Run, told: evidence.Subject | None = None, spreads: tuple[Spread, 
     if told is None:
         return Pictures(map=plan, spreads=spreads)
     chain = evidence.find(run, told.number)
-    return Pictures(plan, lanes.of(run, chain, str(told)), windows.of(run, chain), spreads)
+    if chain.drop is None:
+        return Pictures(plan, *lanes_linux.of(run, chain.fate, str(told)), spreads)
+    return Pictures(plan, lanes_pf.of(run, chain, str(told)), windows.of(run, chain), spreads)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from gimli.lab.network.simulator.record import Run
     from gimli.lab.network.topology import Topology
+    from gimli.lab.scenario import Verdict
 
 _FEW = 3
 """Not worth a pool of processes."""
@@ -27,6 +28,8 @@ class Job:
 
     topology: Topology
     seed: int
+    events_max: int | None = None
+    """It is cut short when it takes more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,12 @@ class Outcome:
     """What is kept of it.
 
     Args:
+        verdicts: of the topology's expectations.
         told: the connection whose story says most, and how much it says: less is more. None without a freeze.
     """
 
     metrics: dict[str, Any]
+    verdicts: tuple[Verdict, ...]
     told: tuple[tuple[int, ...], evidence.Subject] | None
 
 
@@ -50,9 +55,9 @@ def streams(seed: int) -> Callable[[str], random.Random]:
     return stream
 
 
-def play(topology: Topology, seed: int) -> Run:
+def play(topology: Topology, seed: int, events_max: int | None = None) -> Run:
     """Once."""
-    return simulate(topology, streams(seed))
+    return simulate(topology, streams(seed), events_max=events_max)
 
 
 def trace(topology: Topology, seed: int, told: evidence.Subject | None) -> Run:
@@ -71,5 +76,5 @@ def play_all(jobs: Sequence[Job]) -> Iterator[Outcome]:
 
 
 def _play(job: Job) -> Outcome:
-    run = play(job.topology, job.seed)
-    return Outcome(measure.metrics(run), evidence.choose(run))
+    run = play(job.topology, job.seed, job.events_max)
+    return Outcome(measure.metrics(run), measure.verdicts(run), evidence.choose(run))

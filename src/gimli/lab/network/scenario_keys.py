@@ -59,6 +59,7 @@ class Key:
 
 _VHID = Value(
     lambda text, _: kind.whole(1, 255, 1).read(int(text) if text.isdecimal() else text, "vhid"),
+    str,
     {"type": "string", "pattern": "^[0-9]{1,3}$"},
     "1",
 )

@@ -1,10 +1,12 @@
-"""Which kinds of values stand in a scenario file? Each can be read, and said in JSON Schema."""
+"""Which kinds of values stand in a scenario file? Each can be read, written, and said in JSON Schema."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from gimli import toml_file
@@ -13,15 +15,18 @@ from gimli.lab.network.topology import Expect, Expectation
 from gimli.toml_file import meant, shape, text_of, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from enum import Enum
 
     Read = Callable[[Any, str], Any]
+    Write = Callable[[Any], str]
 
 _SPAN = r"(\d+(?:\.\d+)?)(us|ms|s|m)"
 _SPAN_SCALES = {"us": "e-6", "ms": "e-3", "s": "", "m": ""}
+_SPAN_UNITS = ((0, "s"), (-3, "ms"), (-6, "us"))
 _RATE = r"(\d+(?:\.\d+)?)(kb|Mb|Gb)/s"
 _RATE_SCALES = {"kb": "e-3", "Mb": "", "Gb": "e3"}
+_RATE_UNITS = ((3, "Gb/s"), (0, "Mb/s"), (-3, "kb/s"))
 _NOT_ZERO = r"(?!0+(\.0+)?[A-Za-z])"
 _SIZE = r"0*[1-9]\d* ?(B|kB|MB|GB)"
 _NAME = r"[A-Za-z0-9_-]{1,32}"
@@ -29,6 +34,7 @@ _MAC = r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}"
 _ADDRESS = r"\d{1,3}(\.\d{1,3}){3}"
 _PREFIX = r"(\d{1,3}\.){3}"
 _WHOLE_BYTES = (8, 16, 24)
+_SIZE_UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"), (1, "B"))
 _AFTER_LIMIT = " longer than", " under"
 
 
@@ -38,23 +44,67 @@ class Value:
 
     Args:
         read: what is written becomes what the topology holds; raises :class:`UsageError`.
+        write: what the topology holds becomes what is written, so that it is read as the same.
         schema: the same as JSON Schema.
         example: as it is written in a file.
     """
 
     read: Read
+    write: Write
     schema: Mapping[str, Any]
     example: str
 
 
-def _matching(pattern: str, what: str, example: str, read: Callable[[str], Any] = str) -> Value:
+def quoted(text: str) -> str:
+    """A text of TOML: JSON's are, but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def listed(texts: Iterable[str]) -> str:
+    """A list of what is written already."""
+    return f"[{', '.join(texts)}]"
+
+
+def _quoted_list(texts: Iterable[str]) -> str:
+    return listed(quoted(text) for text in texts)
+
+
+def _scaled(figure: float, units: tuple[tuple[int, str], ...]) -> str:
+    """In the first unit of which there is at least one, else in the last: exact to the last digit."""
+    exact = Decimal(repr(figure))
+    exponent, unit = next((each for each in units if exact >= Decimal(1).scaleb(each[0])), units[-1])
+    if not figure:
+        exponent, unit = units[0]
+    return quoted(f"{exact.scaleb(-exponent).normalize():f}{unit}")
+
+
+def _written_seconds(seconds: float) -> str:
+    return _scaled(seconds, _SPAN_UNITS)
+
+
+def _written_rate(rate_mbit: float) -> str:
+    return _scaled(rate_mbit, _RATE_UNITS)
+
+
+def _written_size(size_bytes: int) -> str:
+    scale, unit = next(each for each in _SIZE_UNITS if size_bytes % each[0] == 0)
+    return quoted(f"{size_bytes // scale}{unit}")
+
+
+def _written_figure(figure: float) -> str:
+    return str(int(figure)) if figure.is_integer() else repr(figure)
+
+
+def _matching(
+    pattern: str, what: str, example: str, read: Callable[[str], Any] = str, write: Write = quoted
+) -> Value:
     def read_text(written: Any, _: str) -> Any:
         text = text_of(written)
         if not re.fullmatch(pattern, text):
             raise UsageError(f'"{text}" is not {what}', fix=f"like {example}")
         return read(text)
 
-    return Value(read_text, {"type": "string", "pattern": f"^{pattern}$"}, example)
+    return Value(read_text, write, {"type": "string", "pattern": f"^{pattern}$"}, example)
 
 
 def _seconds(text: str) -> float:
@@ -108,7 +158,7 @@ def _names(written: Any, _: str) -> tuple[str, ...]:
 def whole(least: int, most: int, example: int) -> Value:
     """A whole number in a range."""
     schema = {"type": "integer", "minimum": least, "maximum": most}
-    return Value(toml_file.number(least, most), schema, str(example))
+    return Value(toml_file.number(least, most), str, schema, str(example))
 
 
 def figure(least: float, most: float, example: str) -> Value:
@@ -119,7 +169,7 @@ def figure(least: float, most: float, example: str) -> Value:
             raise UsageError(f"expected a number from {least:g} to {most:g}, got {shape(written)}")
         return float(written)
 
-    return Value(read, {"type": "number", "minimum": least, "maximum": most}, example)
+    return Value(read, _written_figure, {"type": "number", "minimum": least, "maximum": most}, example)
 
 
 def word(kinds: type[Enum], example: str) -> Value:
@@ -128,11 +178,11 @@ def word(kinds: type[Enum], example: str) -> Value:
 
     def read(written: Any, _: str) -> Enum:
         if isinstance(written, str) and written not in words:
-            listed = ", ".join(f'"{item}"' for item in words)
-            raise UsageError(f'"{written}" is none of {listed}{_guess(written, words)}')
+            known = ", ".join(f'"{item}"' for item in words)
+            raise UsageError(f'"{written}" is none of {known}{_guess(written, words)}')
         return kinds(toml_file.one_of(written, words))
 
-    return Value(read, {"enum": list(words)}, f'"{example}"')
+    return Value(read, lambda one: quoted(one.value), {"enum": list(words)}, f'"{example}"')
 
 
 def between(least: Value, example: str) -> Value:
@@ -147,7 +197,7 @@ def between(least: Value, example: str) -> Value:
         return low, high
 
     schema = {"type": "array", "items": dict(least.schema), "minItems": 2, "maxItems": 2}
-    return Value(read, schema, example)
+    return Value(read, lambda pair: listed(map(least.write, pair)), schema, example)
 
 
 def _two_addresses(written: Any, _: str) -> tuple[str, str]:
@@ -165,12 +215,16 @@ def _by(key: Value, value: Value, what: str, example: str) -> Value:
             raise UsageError(f"expected {what}, got {shape(written)}", fix=f"like {example}")
         return tuple((key.read(name, where), value.read(item, where)) for name, item in written.items())
 
+    def write(pairs: tuple[tuple[Any, Any], ...]) -> str:
+        items = (f"{key.write(name)} = {value.write(item)}" for name, item in pairs)
+        return f"{{ {', '.join(items)} }}"
+
     schema = {
         "type": "object",
         "patternProperties": {key.schema["pattern"]: dict(value.schema)},
         "additionalProperties": False,
     }
-    return Value(read, schema, example)
+    return Value(read, write, schema, example)
 
 
 def parse_expectation(sentence: str) -> Expectation:
@@ -191,6 +245,18 @@ def parse_expectation(sentence: str) -> Expectation:
     raise UsageError(f'"{sentence}" is no expectation{_guess(sentence, SENTENCES)}')
 
 
+def _sentence(expectation: Expectation) -> str:
+    """The inverse of :func:`parse_expectation`."""
+    words = str(expectation.expect.value)
+    if not words.endswith(_AFTER_LIMIT):
+        return quoted(words)
+    return quoted(f"{words} {json.loads(_written_seconds(expectation.limit_s))}")
+
+
+def _written_expectations(expectations: tuple[Expectation, ...]) -> str:
+    return "[\n" + "".join(f"    {_sentence(each)},\n" for each in expectations) + "]"
+
+
 def _guess(written: str, known: tuple[str, ...]) -> str:
     return meant(written, list(known))
 
@@ -204,26 +270,33 @@ SENTENCES = tuple(
 )
 """Every expectation that can be written; the time is an example."""
 
-TEXT = Value(_text, {"type": "string"}, '"what it shows"')
+TEXT = Value(_text, quoted, {"type": "string"}, '"what it shows"')
 NAME = _matching(_NAME, "a name: letters, digits, - and _", '"fw1"')
-NAMES = Value(_names, {"type": "array", "items": {"type": "string"}}, '["lb1", "lb2"]')
-SPAN = _matching(_SPAN, "a time, a number with one of the units us, ms, s, m", '"30s"', _seconds)
-DURATION = _matching(
-    _NOT_ZERO + _SPAN, "a time of more than 0, a number with one of the units us, ms, s, m", '"30s"', _seconds
+NAMES = Value(_names, _quoted_list, {"type": "array", "items": {"type": "string"}}, '["lb1", "lb2"]')
+SPAN = _matching(
+    _SPAN, "a time, a number with one of the units us, ms, s, m", '"30s"', _seconds, _written_seconds
 )
-RATE = _matching(_NOT_ZERO + _RATE, "a rate of more than 0", '"100Mb/s"', _mbit)
-SIZE = _matching(_SIZE, "a size of more than 0", '"30kB"', _size)
+DURATION = _matching(
+    _NOT_ZERO + _SPAN,
+    "a time of more than 0, a number with one of the units us, ms, s, m",
+    '"30s"',
+    _seconds,
+    _written_seconds,
+)
+RATE = _matching(_NOT_ZERO + _RATE, "a rate of more than 0", '"100Mb/s"', _mbit, _written_rate)
+SIZE = _matching(_SIZE, "a size of more than 0", '"30kB"', _size, _written_size)
 ADDRESS = _matching(_ADDRESS, "an IPv4 address", '"192.0.2.1"', _address)
 WITH_PREFIX = _matching(_ADDRESS + r"/\d{1,2}", "an address with its prefix", '"192.0.2.2/24"', _with_prefix)
 PREFIX = _matching(_PREFIX, "the first three numbers of addresses", '"198.51.100."')
 MAC = _matching(_MAC, "a MAC", '"01:00:5e:00:02:64"', str.lower)
-SWITCH = Value(toml_file.switch, {"type": "boolean"}, "true")
+SWITCH = Value(toml_file.switch, lambda on: str(on).lower(), {"type": "boolean"}, "true")
 SHARE = figure(0, 1, "0.01")
 SPANS = between(SPAN, '["500ms", "6s"]')
 SIZES = between(SIZE, '["300B", "900B"]')
 COUNTS = between(whole(1, 1_000_000, 1), "[2, 5]")
 REDIRECT = Value(
     _two_addresses,
+    _quoted_list,
     {"type": "array", "items": dict(ADDRESS.schema), "minItems": 2, "maxItems": 2},
     '["203.0.113.1", "10.2.0.11"]',
 )
@@ -231,6 +304,7 @@ STATIC = _by(MAC, NAMES, "hosts by group MAC", '{ "01:00:5e:00:02:64" = ["lb1", 
 NEIGHBOURS = _by(ADDRESS, MAC, "MACs by address", '{ "192.0.2.100" = "01:00:5e:00:02:64" }')
 EXPECTATIONS = Value(
     _expectations,
+    _written_expectations,
     {
         "type": "array",
         "items": {

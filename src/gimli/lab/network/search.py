@@ -1,4 +1,4 @@
-"""Which of the candidates must come together? Minimal sets of causes, by trying. Pure.
+"""What is enough for a failure? Minimal sets of causes and smaller networks, by trying. Pure.
 
     fails(set): whether it still fails when only these are there
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Name = TypeVar("Name")
+Thing = TypeVar("Thing")
 
 
 def minimal_sets(
@@ -42,3 +43,44 @@ def minimal_sets(
             if tried == whole or len(tried) == len(whole) - 1 or fails(tried):
                 found.append(tried)
     return tuple(found)
+
+
+def without_needless(
+    candidates: Iterable[Name], fails: Callable[[tuple[Name, ...]], bool]
+) -> tuple[Name, ...]:
+    """Candidates that fail together, and no longer do when any one of them is left out.
+
+    Unlike :func:`minimal_sets` it asks about as often as there are candidates, and takes nothing for granted:
+    a candidate that cures others is no trouble.
+
+    Args:
+        candidates: together they fail.
+        fails: may be asked for the same again.
+    """
+    left = tuple(candidates)
+    was_left: tuple[Name, ...] = ()
+    while left != was_left:
+        was_left = left
+        for one in was_left:
+            fewer = tuple(other for other in left if other is not one)
+            if fails(fewer):
+                left = fewer
+    return left
+
+
+def shrink(
+    thing: Thing, reducers: Iterable[Callable[[Thing], Iterable[Thing]]], fails: Callable[[Thing], bool]
+) -> Thing:
+    """Something smaller that still fails, by steps that each still fail.
+
+    Args:
+        thing: it fails.
+        reducers: each gives smaller things, the boldest first; one is through when none of its things fails.
+        fails: whether one does.
+    """
+    for reduce in reducers:
+        smaller: Thing | None = thing
+        while smaller is not None:
+            thing = smaller
+            smaller = next(filter(fails, reduce(thing)), None)
+    return thing

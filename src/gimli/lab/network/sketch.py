@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gimli.lab.network import causes
-from gimli.lab.network.topology import Balancer, Client, Firewall, Kind, Server
+from gimli.lab.network import switching
+from gimli.lab.network.topology import Balancer, Client, Firewall, Kind, Model, Server
 from gimli.lab.pictures import Map, Network, Place, Plug
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _FAULTS = {
     Kind.CUT_TO: "nothing comes in",
     Kind.CUT_FROM: "nothing goes out",
     Kind.POWER: "off",
+    Kind.HANG: "hangs",
 }
 
 
@@ -49,7 +50,7 @@ def of(topology: Topology, run: Run | None = None) -> Map:
 
 def flooded(topology: Topology, switch: Switch, host: str) -> bool:
     """Whether frames to the balancers' group MAC come out of a port that is no balancer's."""
-    here = [each for each in causes.balancers(topology) if each.interface.network == switch.name]
+    here = [each for each in switching.balancers(topology) if each.interface.network == switch.name]
     if not here or host in {each.name for each in here}:
         return False
     entries = dict(switch.static)
@@ -80,8 +81,8 @@ def _place(host: Host, topology: Topology, run: Run | None) -> Place:
     if isinstance(host, Firewall):
         if run is not None:
             notes += _roles(run, host.name)
-        notes.append(f"pf {host.pf.release.value}")
-        if host.guard:
+        notes.append("gimli pair" if host.model is Model.LINUX else f"pf {host.pf.release.value}")
+        if host.is_guarded:
             notes.append("guard")
     return Place(host.name, _KINDS[type(host)], tuple(notes), _faults(topology, host.name))
 
@@ -99,7 +100,7 @@ def _networks(topology: Topology) -> Iterator[Network]:
 
 def _treats(topology: Topology, switch: Switch) -> Iterator[str]:
     """How a switch treats group MACs, where one is in use; and what was set by hand."""
-    here = [host for host in causes.balancers(topology) if host.interface.network == switch.name]
+    here = [host for host in switching.balancers(topology) if host.interface.network == switch.name]
     if here:
         yield f"{here[0].address} at {here[0].mac}"
         if here[0].mac in dict(switch.static):
@@ -127,7 +128,7 @@ def _copies(run: Run, host: Host) -> str:
         return "copies"
     dropped, copies = run.count("guarded", host.name), run.count("copies", host.name)
     if dropped:
-        return f"{dropped:,} copies, dropped by the guard"
+        return f"{dropped:,} dropped by guard"
     return f"{copies:,} copies" if copies else ""
 
 

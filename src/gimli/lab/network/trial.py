@@ -9,7 +9,7 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gimli.lab.network import causes, causes_linux, play, search, words
+from gimli.lab.network import causes, causes_linux, play, search, switching, words
 from gimli.lab.network.play import Job
 from gimli.lab.network.topology import Fault, Kind
 from gimli.lab.pictures import Spread
@@ -46,7 +46,7 @@ class Trial:
         self._seeds = seeds
         self._changed: dict[str, Topology] = {}
         self._jobs: list[tuple[str, int]] = []
-        self.middle_s = words.middle_s(topology)
+        self.middle_s = switching.middle_s(topology)
         self.outcomes: dict[str, list[Outcome]] = {}
         self._plan(BASE, topology)
         for cause in self._present:
@@ -111,7 +111,7 @@ class Trial:
 
     def cures(self) -> tuple[Cure, ...]:
         """Each remedy, best first: what is left, then what a failover costs."""
-        shown = (*self._remedies, *self._protections) if self.is_protected else self._remedies
+        shown = self._protections if self.is_protected else self._remedies
         cures = [self._cure(each.name, each.price) for each in shown]
         return tuple(sorted(cures, key=_badness))
 
@@ -121,7 +121,9 @@ class Trial:
         for cause in self._present:
             group = f"without {cause.name}"
             found += [self._spread(way.remedy, group, f"{cause.name}: {way.remedy}") for way in cause.ways]
-        found += [self._spread(remedy.name, "remedies", remedy.name) for remedy in self._remedies]
+        found += [self._spread(each.name, "remedies", each.name) for each in self._remedies]
+        if self.is_protected:
+            found += [self._spread(each.name, "what if", each.name) for each in self._protections]
         return tuple(found)
 
     def _spread(self, change: str, group: str, name: str) -> Spread:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gimli.lab.network.simulator.pf import MAX_ACK_WINDOW
 from gimli.lab.network.simulator.record import Merged, Tracked
+from gimli.lab.network.thinning import in_ms, thinned
 from gimli.lab.pictures import Chart, Curve, Mark
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from gimli.lab.network.simulator.record import Run
     from gimli.lab.pictures import CurveStyle
 
-Points = list[tuple[float, float]]
-
-_COLUMNS = 100
-"""A picture shows no more: of each only the first, least, most and last value are kept."""
 _MARGIN = 0.2
 """Of the span that matters, shown before and behind it."""
 
@@ -120,41 +117,3 @@ def _dropped(chain: Chain, base: int) -> Iterator[Mark]:
             what = "acknowledges" if "3" in first.failed else "ends at"
             text = f"dropped: {what} {value - base:,}" if number == 0 else ""
             yield Mark(drop.t_s * 1000, value - base, "drop", text=text)
-
-
-def thinned(points: Sequence[tuple[float, float]], span: tuple[float, float]) -> Points:
-    """What a picture of that span can show of the points, with the value in force at both its ends."""
-    begin_s, end_s = span
-    inside: Points = []
-    before = [value for at_s, value in points if at_s < begin_s]
-    if before:
-        inside.append((begin_s, before[-1]))
-    column: Points = []
-    width_s = (end_s - begin_s) / _COLUMNS
-    number = -1
-    for at_s, value in points:
-        if begin_s <= at_s <= end_s:
-            here = int((at_s - begin_s) / width_s) if width_s > 0 else 0
-            if here != number:
-                inside += _extremes(column)
-                column, number = [], here
-            column.append((at_s, value))
-    inside += _extremes(column)
-    if inside and inside[-1][0] < end_s:
-        inside.append((end_s, inside[-1][1]))
-    return inside
-
-
-def _extremes(column: Points) -> Points:
-    """First, least, most and last, in order."""
-    if not column:
-        return []
-    kept = {0, len(column) - 1}
-    kept.add(min(range(len(column)), key=lambda number: column[number][1]))
-    kept.add(max(range(len(column)), key=lambda number: column[number][1]))
-    return [column[number] for number in sorted(kept)]
-
-
-def in_ms(points: Points) -> tuple[tuple[float, float], ...]:
-    """Seconds as milliseconds, to the microsecond."""
-    return tuple((round(at_s * 1000, 3), value) for at_s, value in points)

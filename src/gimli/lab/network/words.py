@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from gimli.lab.network import causes, causes_linux
+from gimli.lab.network import causes_linux, switching
 from gimli.lab.network.topology import Release
 
 if TYPE_CHECKING:
@@ -159,16 +159,11 @@ _SURE_OF_LINUX = (
 )
 
 
-def middle_s(topology: Topology) -> float:
-    """When two thirds of the connections have begun."""
-    return round(topology.traffic.begins_s + topology.traffic.over_s * 2 / 3, 1)
-
-
 def sure(topology: Topology) -> tuple[str, ...]:
     """How sure what is, what is not known, and what would tell: of incident 2, where its causes are."""
     if causes_linux.is_linux(topology):
         return _SURE_OF_LINUX
-    if not causes.floods(topology) or not causes.sync_networks(topology):
+    if not switching.floods(topology) or not switching.sync_networks(topology):
         return (
             (
                 "Simulated: TCP, pf's tracking and pfsync as they were read in standards and sources, the "

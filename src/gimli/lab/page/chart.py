@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _HEIGHT = 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 394.0, 16.0, 250.0
 _COLOURS = ("first", "second", "third")
+_SPAN_LEAST = 1e-6
+"""Of an axis: below a byte, and below a nanosecond."""
 _STYLES = {
     "line": 'stroke-width="1.8"',
     "edge": 'stroke-width="1.1" stroke-dasharray="4 2.5"',
@@ -151,7 +153,7 @@ def _time_axis(axes: _Axes) -> Iterator[str]:
 def ticks(least: float, most: float, about: int) -> list[float]:
     """Round numbers between two, about so many."""
     span = most - least
-    if span <= 0:
+    if span < _SPAN_LEAST:
         return [least]
     rough = span / about
     power = 10.0 ** floor(log10(rough))

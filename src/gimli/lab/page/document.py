@@ -33,7 +33,7 @@ def _body(result: Result) -> Iterator[str]:
     yield tables.causes(result.causes)
     yield from (f"<p>{escape(sentence)}</p>" for sentence in result.explanation)
     yield from _drawn(result)
-    yield tables.cures(result.cures, result.cure_heads)
+    yield tables.cures(result.cures, result.cures_title, result.cure_heads)
     yield tables.verdicts(result.verdicts)
     yield tables.change(result.change)
     if result.sure:

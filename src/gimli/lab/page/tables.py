@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 
 
 def causes(found: Sequence[Cause]) -> str:
-    """What must come together, and what is left without it."""
+    """What must come together, and what is left without it; nothing where nothing fails."""
     rows = (
         f"<tr><td>{escape(' '.join(cause.text.split()))}</td><td>{escape(cause.without)}</td></tr>"
         for cause in found
     )
-    return _table("Causes", ("cause", "what is left without it"), rows) if found else ""
+    return (
+        _table("Causes", ("cause", "what is left without it"), rows)
+        if any(cause.needed for cause in found)
+        else ""
+    )
 
 
-def cures(found: Sequence[Cure], heads: Sequence[str]) -> str:
+def cures(found: Sequence[Cure], title: str, heads: Sequence[str]) -> str:
     """Each change with its figures and its price."""
     rows = (
         f'<tr><td class="{"yes" if cure.cures else "no"}">{escape(cure.change)}</td>'
@@ -29,7 +33,7 @@ def cures(found: Sequence[Cure], heads: Sequence[str]) -> str:
         + f"<td>{escape(cure.price)}</td></tr>"
         for cure in found
     )
-    return _table("Cures", ("change", *heads, "price"), rows) if found else ""
+    return _table(title.capitalize(), ("change", *heads, "price"), rows) if found else ""
 
 
 def verdicts(found: Sequence[Verdict]) -> str:
@@ -65,4 +69,4 @@ def _time(t_ms: float) -> str:
 
 def _table(title: str, heads: Sequence[str], rows: Iterable[str]) -> str:
     head = "<tr>" + "".join(f"<th>{escape(words)}</th>" for words in heads) + "</tr>" if heads else ""
-    return f'<h2>{title}</h2><div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    return f'<h2>{escape(title)}</h2><div class="scroll"><table>{head}{"".join(rows)}</table></div>'

@@ -171,8 +171,7 @@ class Judged(Entry):
     """
 
     interface: str
-    packet: str
-    is_again: bool
+    packet: PacketView
     is_copy: bool
     is_original: bool
     wrong: str
