@@ -67,7 +67,7 @@ _FAULT_SHARE = 10
 """Of the cases with a fault, one run for so many of the others."""
 _ELECTION_S = 5.0
 _CONNECTIONS_MAX = 10_000
-"""Numbers of connections in a simulation are below this. With a fault, all are traced, as in a real run."""
+"""Numbers of connections in a simulation are below this; with a fault all are traced, as in a real run."""
 
 
 def main() -> int:

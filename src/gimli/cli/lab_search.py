@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from gimli.lab.network.hunt import Found, Hunted
 
 _SUFFIX = ".toml"
+_DESIGNS = 2000
 
 
 @click.command("search")
 @click.argument("scenario", default="plain")
 @SEED
 @click.option(
-    "--designs", type=click.IntRange(1), default=2000, show_default=True, help="How many to try at most."
+    "--designs", type=click.IntRange(1), help=f"How many to try at most; {_DESIGNS} unless --for is given."
 )
 @click.option("--for", "for_", metavar="TIME", help="For how long to try at most, like 5m.")
 @click.option(
@@ -56,7 +58,7 @@ def command(  # noqa: PLR0913 - one argument per option, as click calls it
     *,
     scenario: str,
     seed: int,
-    designs: int,
+    designs: int | None,
     for_: str | None,
     fails: tuple[str, ...],
     faults: bool,
@@ -78,7 +80,8 @@ def command(  # noqa: PLR0913 - one argument per option, as click calls it
     path = output or f"found-{seed}{_SUFFIX}"
     if output or not as_json:
         _check_writable(path)
-    hunted = hunt.search(designs, _clock(for_), is_first_enough=not is_all)
+    most = designs or (_DESIGNS if for_ is None else sys.maxsize)
+    hunted = hunt.search(most, _clock(for_), is_first_enough=not is_all)
     texts = [write(found.topology, _comment(scenario, seed, found)) for found in hunted.found]
     paths = _written(path, texts, is_all=is_all) if output or not as_json else [""] * len(texts)
     if as_json:

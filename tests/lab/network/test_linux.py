@@ -73,7 +73,7 @@ def test_a_master_whose_daemon_hangs_is_silenced_by_its_kernel_before_the_other_
     assert (where, masters(played)) == ("fw1", {"fw2"})
     assert hung._daemon.node.leader.role is Role.MASTER, "so its daemon believes"
     assert all(seat.has_address for seat in hung.seats), "and so does its kernel, but for the lease"
-    took_s = played.recorder.master_since["fw2"]
+    took_s = played.result().masters["fw2"]
     assert 15.0 < lapsed_s < took_s < 15.1
     seat = hung.seats[0]
     segment = Segment(pair_of_flows("198.51.100.9", 1, seat.address, 8080, 1), SYN, 1, 0, 0, 1000)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimli.lab.catalogue import network
+from gimli.lab.catalogue import names, network
 from gimli.lab.network import causes, drawing, evidence, play, sketch, thinning
 from gimli.lab.network.real import changes, explain
 from gimli.lab.network.simulator.record import Dropped
@@ -87,6 +87,16 @@ def test_a_fault_is_where_it_happens():
     topology = replace(PFSYNC_MULTICAST, faults=faults)
     assert plugs(topology)["fw1", "crossover"].fault == "cut at 12 s until 20 s"
     assert sketch.of(topology).places[1].fault == "off at 40 s"
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "two-hups"])
+def test_every_shipped_network_has_a_map_with_its_faults(name):
+    """Whatever kind of fault and of firewall there is."""
+    topology = network(name)
+    plan = sketch.of(topology)
+    assert {place.name for place in plan.places} == {host.name for host in topology.hosts}
+    told = [place.fault for place in plan.places] + [plug.fault for plug in plan.plugs]
+    assert bool(topology.faults) == any(told)
 
 
 # The sequence.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimli.lab.catalogue import network
+from gimli.lab.catalogue import names, network
 from gimli.lab.network import causes_linux
 from gimli.lab.network.causes import CAUSES, Kind
 from gimli.lab.network.circumstances import HARMS, SPACE
@@ -19,9 +20,9 @@ from gimli.lab.network.search import shrink
 from gimli.lab.network.smaller import REDUCERS, sizes
 from gimli.lab.network.space import build, draw
 from gimli.lab.network.switching import floods, sync_networks, with_shared_mac, with_sync
-from gimli.lab.network.topology import Balancer
+from gimli.lab.network.topology import Balancer, Interface, Server
 from gimli.pair.syncactions import Mode
-from tests.lab.network.designs import PFSYNC_MULTICAST, run
+from tests.lab.network.designs import run
 
 PLAIN = network("plain")
 READY = with_sync(with_shared_mac(PLAIN))
@@ -93,12 +94,29 @@ def test_a_design_with_some_of_its_settings_left_out_is_one_too(seed, data):
     assert parse(write(design), "found.toml", design.name) == design
 
 
-@pytest.mark.parametrize("own", [PFSYNC_MULTICAST, LINUX], ids=["OpenBSD", "Linux"])
-@settings(max_examples=30)
+ALONE = replace(
+    PLAIN,
+    hosts=(
+        replace(PLAIN.hosts[0], gateway="203.0.113.9"),
+        Server("app", Interface("eth0", "outside", "203.0.113.9/24"), "203.0.113.254"),
+    ),
+    traffic=replace(PLAIN.traffic, target="203.0.113.9", port=8080),
+)
+"""A server without any pair before it."""
+OWN = {
+    "without a pair": ALONE,
+    **{name: network(name) for name in names() if name not in {"two-hups", "plain"}},
+}
+
+
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
+@settings(max_examples=12)
 @given(SEEDS)
 def test_a_network_of_ones_own_is_varied_as_well(own, seed):
-    design = build(own, drawn(seed, own))
-    assert parse(write(design), "found.toml", design.name) == design
+    picks = drawn(seed, own)
+    for some in (picks, picks[::2], picks[1::2]):
+        design = build(own, some)
+        assert parse(write(design), "found.toml", design.name) == design
 
 
 def test_a_linux_pair_has_causes_of_its_own_and_none_of_openbsds():

@@ -71,6 +71,6 @@ class Goal:
         if self.is_silent:
             if figures["frozen"] > _MOST * figures["connections"] or is_storm:
                 return Judgement.DEAD
-            if figures["two_masters_s"] > _TWO_MASTERS_S:
+            if figures["two_masters_s"] >= _TWO_MASTERS_S:
                 return Judgement.TWO_MASTERS
         return Judgement.FAILS

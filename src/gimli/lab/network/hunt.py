@@ -167,9 +167,9 @@ class Hunt:
 
     def _is_known(self, picks: tuple[Pick, ...]) -> bool:
         """Whether it has all that was enough before, in whatever ways that came about."""
-        names = {pick.name for pick in picks}
+        kinds = {pick.kind for pick in picks}
         for found in self.hunted.found:
-            if names >= {pick.name for pick in found.left}:
+            if kinds >= {pick.kind for pick in found.left}:
                 found.designs += 1
                 return True
         return False
@@ -183,7 +183,7 @@ class Hunt:
         names = " + ".join(pick.name for pick in left)
         if _is_explained_by_harm(left):
             self.hunted.by_harm += 1
-            self._tell(f"{names}: no wonder")
+            self._tell(f"{names}: explained by what broke")
             return
         self._tell(f"{len(left)} are needed: {names}; making it smaller")
         whole = space.build(self._plain, left)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gimli.lab.network.causes import Kind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from random import Random
@@ -29,6 +31,11 @@ class Pick:
     def name(self) -> str:
         """Of what was switched."""
         return self.switched.name
+
+    @property
+    def kind(self) -> str:
+        """By what it is grouped: whatever way it came about in, but of what breaks each thing by itself."""
+        return self.setting.text if self.switched.kind is Kind.HARM else self.name
 
 
 def draw(plain: Topology, space: Sequence[Switched], chance: Random) -> tuple[Pick, ...]:
