@@ -14,9 +14,8 @@ import _socket as socket
 import os
 import struct
 
-from gimli.control.server import listen
+from gimli.monitor.named_socket import NamedSocket
 from gimli.monitor.notify import DATAGRAM_BYTES_MAX
-from gimli.paths import unlink_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,14 +51,14 @@ class Message:
             os.close(self.fds.pop())
 
 
-class NotifySocket:
-    """The socket, and what to do with a message.
+class NotifySocket(NamedSocket):
+    """The socket, and what to do with a message; by ``drain`` the last words of a program that has ended.
 
     Args:
         loop: the event loop.
-        path: where it is; an old one is replaced, the caller holds the lock that makes that safe.
+        path: where it is.
         on_message: called with each message.
-        fd: the socket itself, when a monitor before this one in the same process has made it.
+        fd: of a monitor before this one.
 
     Raises:
         OSError: it cannot be made.
@@ -68,50 +67,14 @@ class NotifySocket:
     def __init__(
         self, loop: Loop, path: str, on_message: Callable[[Message], None], *, fd: int | None = None
     ) -> None:
-        self.path = path
         self._on_message = on_message
-        self._loop = loop
-        self._socket = self._listen() if fd is None else socket.socket(fileno=fd)
-        loop.watch(self._socket.fileno(), self._readable)
-
-    def fileno(self) -> int:
-        """Its number, for a monitor after this one in the same process."""
-        return self._socket.fileno()
-
-    def is_in_place(self) -> bool:
-        """There is something under its path."""
-        return os.path.lexists(self.path)
-
-    def renew(self) -> None:
-        """Make it again under its path.
-
-        Raises:
-            OSError: it cannot be made; all is as before.
-        """
-        made = self._listen()
-        self.drain()
-        self._close()
-        self._socket = made
-        self._loop.watch(made.fileno(), self._readable)
-
-    def close(self) -> None:
-        """Close it and take it out of the directory."""
-        self._close()
-        unlink_if_there(self.path)
+        super().__init__(loop, path, fd)
 
     def _listen(self) -> socket.socket:
         # Programs of other users send here as well; which messages count is decided by their sender's pid.
-        made = listen(self.path, socket.SOCK_DGRAM, mode=0o666)
+        made = super()._listen()
         made.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         return made
-
-    def _close(self) -> None:
-        self._loop.forget(self._socket.fileno())
-        self._socket.close()
-
-    def drain(self) -> None:
-        """Handle what is there: the last words of a program that has just ended."""
-        self._readable(0)
 
     def _readable(self, _: int) -> None:
         for _round in range(_MESSAGES_AT_ONCE):

@@ -49,34 +49,19 @@ def _any(topology: Topology, has: Callable[[Firewall], bool]) -> bool:
     return any(has(firewall) for firewall in topology.firewalls)
 
 
-def _all(topology: Topology, change: Callable[[Firewall], Firewall]) -> Topology:
-    hosts = (change(host) if isinstance(host, Firewall) else host for host in topology.hosts)
-    return replace(topology, hosts=tuple(hosts))
-
-
-def guarded(topology: Topology) -> Topology:
-    """The guard is in place."""
-    return _all(topology, lambda host: host if host.is_guarded else replace(host, guard=True))
-
-
 def unguarded(topology: Topology) -> Topology:
     """It is switched off."""
-    return _all(topology, lambda host: replace(host, guard=False))
+    return switching.firewalls(topology, lambda host: replace(host, guard=False))
 
 
 def pair(topology: Topology, **changes: Any) -> Topology:
     """Every kernel, and what its pair is told, changed."""
-    return _all(topology, lambda host: replace(host, linux=replace(host.linux, **changes)))
-
-
-def unsynchronised(topology: Topology) -> Topology:
-    """No connection is replicated."""
-    return _all(topology, lambda host: replace(host, sync=""))
+    return switching.firewalls(topology, lambda host: replace(host, linux=replace(host.linux, **changes)))
 
 
 def slow(topology: Topology) -> Topology:
     """No pair is in the fast mode."""
-    return _all(
+    return switching.firewalls(
         topology,
         lambda host: replace(
             host, carp=tuple(replace(carp, advbase=max(carp.advbase, 1)) for carp in host.carp)
@@ -98,7 +83,7 @@ CAUSES = (
         Kind.CAUSE,
         "the backup tracks frames that are another node's              (guard = false)",
         lambda topology: _any(topology, lambda host: not host.is_guarded),
-        (Way("the guard", guarded),),
+        (Way("the guard", switching.with_guard),),
         lambda topology: _of_linux(topology, Setting("the guard is off", unguarded)),
     ),
     Switched(
@@ -128,7 +113,7 @@ CAUSES = (
 )
 
 REMEDIES = (
-    Remedy("the guard", guarded, "none"),
+    Remedy("the guard", switching.with_guard, "none"),
     Remedy("liberal replicas", lambda topology: pair(topology, liberal=True), "none"),
     Remedy(
         'mode = "cache"',
@@ -144,6 +129,6 @@ AGAINST_FLOODING = (
     Remedy("guard and liberal off, kernel", _unguarded(liberal=False, mode=Mode.KERNEL), "half-seen states"),
 )
 AT_A_FAILOVER = (
-    Remedy("state sync off", unsynchronised, "nothing goes on"),
+    Remedy("state sync off", switching.without_sync, "nothing goes on"),
     Remedy("advbase 1", slow, "3 s to take over"),
 )

@@ -115,7 +115,7 @@ def without_sync(topology: Topology) -> Topology:
 
 def with_guard(topology: Topology) -> Topology:
     """Frames to group MACs that hold no group's packet are dropped at the firewalls' NICs."""
-    return firewalls(topology, lambda host: replace(host, guard=True))
+    return firewalls(topology, lambda host: host if host.is_guarded else replace(host, guard=True))
 
 
 def with_small_requests(topology: Topology) -> Topology:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gimli.lab.network.topology import Balancer, Expect, Fault, Firewall, Kind, Merge, Model, Topology
+from gimli.lab.network.switching import firewalls, with_guard, with_static_entries, without_sync
+from gimli.lab.network.topology import Expect, Fault, Firewall, Kind, Merge, Model, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,32 +76,11 @@ def _quick_fault(fault: Fault, begins_s: float) -> Fault:
     return replace(fault, at_s=at_s, until_s=at_s + max(lasts_s / _QUICKER, min(lasts_s, _FAILOVER_S)))
 
 
-def _without_flooding(topology: Topology) -> Topology:
-    balancers = [host for host in topology.hosts if isinstance(host, Balancer)]
-    entries = tuple(
-        (mac, tuple(host.name for host in balancers if host.mac == mac))
-        for mac in dict.fromkeys(host.mac for host in balancers)
-    )
-    networks = {host.interface.network for host in balancers}
-    switches = tuple(
-        replace(switch, static=entries) if switch.name in networks else switch for switch in topology.switches
-    )
-    return replace(topology, switches=switches)
-
-
-def _without_sync(topology: Topology) -> Topology:
-    return _firewalls(topology, lambda config: replace(config, sync=""))
-
-
 def _merging(topology: Topology) -> Topology:
     def merge(config: Firewall) -> Firewall:
         return replace(config, pf=replace(config.pf, merge=Merge.PER_PEER))
 
-    return _firewalls(topology, lambda config: merge(config) if config.model is Model.PF else config)
-
-
-def _guarded(topology: Topology) -> Topology:
-    return _firewalls(topology, lambda config: config if config.is_guarded else replace(config, guard=True))
+    return firewalls(topology, lambda config: merge(config) if config.model is Model.PF else config)
 
 
 def pulled(topology: Topology) -> Topology:
@@ -125,23 +105,18 @@ def _with_fault(topology: Topology, kind: Kind, what: str) -> Topology:
     )
 
 
-def _firewalls(topology: Topology, change: Callable[[Firewall], Firewall]) -> Topology:
-    hosts = tuple(change(host) if isinstance(host, Firewall) else host for host in topology.hosts)
-    return replace(topology, hosts=hosts)
-
-
 CHANGES = (
     Change(
         "static MAC entries for the group",
         "the switch floods frames for the balancers' group MAC to the backup",
         "by hand, per port",
-        _without_flooding,
+        with_static_entries,
     ),
     Change(
         "no pfsync",
         "the backup sends back the states that the copies have moved",
         "failover loses all",
-        _without_sync,
+        without_sync,
     ),
     Change(
         "OpenBSD 7.4's merge",
@@ -149,5 +124,5 @@ CHANGES = (
         "an upgrade",
         _merging,
     ),
-    Change("gimli's guard on the backup", "", "none", _guarded),
+    Change("gimli's guard on the backup", "", "none", with_guard),
 )
