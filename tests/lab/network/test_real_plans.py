@@ -126,12 +126,13 @@ def told(at_s, vhid, *, is_master):
 
 
 def test_who_was_master_when_is_joined_from_what_both_daemons_told():
-    """Times are of the monotonic clock; the run began at 100 s of it."""
+    """Times are of the monotonic clock; the run began at 100 s of it, and ended at 110 s."""
     topology = replace(changes.quick(FAILOVER), faults=(Fault(3.0, Kind.POWER, "fw1"),), lasts_s=10.0)
     findings = {
         "fw1": Findings(roles=[told(-2.0, 1, is_master=True), told(3.5, 1, is_master=False)]),
         "fw2": Findings(roles=[told(-1.0, 1, is_master=False), told(3.25, 1, is_master=True)]),
     }
+    findings["fw1"].roles.append(told(12.0, 1, is_master=True))
     fault = Told(3.0, "fw1", 0, "fault", "power fw1")
     run = play.record(topology, findings, {}, [fault], 100.0)
     assert run.masters == {"fw1": 0.0, "fw2": 3.25}

@@ -227,6 +227,7 @@ def record(
         (max(change.at_s - began_s, 0.0), name, change)
         for name, found in findings.items()
         for change in found.roles
+        if change.at_s - began_s <= topology.lasts_s  # what comes of its end is no part of it
     ]
     log: list[Entry] = [*told]
     log += [Told(at_s, name, 0, "role", change.words) for at_s, name, change in roles]
