@@ -167,9 +167,9 @@ def _spread(values: list[float]) -> str:
     """Least, middle and most."""
     if not values:
         return "-"
-    if min(values) == max(values):
-        return f"{values[0]:.4g}"
-    return f"{min(values):.4g}, {statistics.median(values):.4g}, {max(values):.4g}"
+    least_middle_most = (min(values), statistics.median(values), max(values))
+    shown = [f"{round(value, 2):.6g}" for value in least_middle_most]
+    return shown[0] if min(values) == max(values) else ", ".join(shown)
 
 
 def _read(path: str) -> Iterable[Line]:
