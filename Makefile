@@ -27,7 +27,8 @@ demo: install ## See three real programs go down, and why (about a minute)
 	@$(BIN)/gimli demo
 
 test: install ## Run every test
-	@$(BIN)/pytest -q -n 2 --dist loadfile
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/pytest -q -m alone
 
 soak: install ## Simulate and fuzz at length, for an hour or so; SEED=N begins elsewhere
 	@GIMLI_SIMULATION_EVENTS=20000000 GIMLI_PAIR_STORIES=10000 GIMLI_SIMULATION_SEED=$(or $(SEED),100000) \

@@ -4,6 +4,7 @@
  * C library that is memcpy and what reads strings.
  */
 #define _GNU_SOURCE
+#include "berths.h"
 #include "kernel_call.h"
 #include "spawn.h"
 
@@ -220,6 +221,7 @@ static long become(const struct gimli_spawn *told, const char **ret_what)
     *ret_what = "descriptors";
     if ((result = leave_table(told)) < 0)
         return result;
+    gimli_berths_close_others(told->berth);
     *ret_what = "run record";
     if ((result = record(told)) < 0)
         return result;

@@ -1,9 +1,12 @@
-/* See berths.h. Here the monitor is alone: these are ordinary calls. */
+/* See berths.h. Where the monitor is alone these are ordinary calls. */
 #define _GNU_SOURCE
 #include "berths.h"
 
+#include "kernel_call.h"
+
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define BERTHS_MAX 8
@@ -59,6 +62,13 @@ struct berth *gimli_berth_take(const int descriptors[BERTH_DESCRIPTORS])
         return &berths[i];
     }
     return NULL;
+}
+
+void gimli_berths_close_others(const struct berth *own)
+{
+    for (size_t i = 0; i < berths_count; i++)
+        for (int j = 0; &berths[i] != own && j < BERTH_DESCRIPTORS; j++)
+            kernel_call(SYS_close, berths[i].numbers[j], 0, 0, 0, 0);
 }
 
 void gimli_berth_clear(struct berth *berth)

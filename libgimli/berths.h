@@ -25,4 +25,8 @@ void gimli_berth_clear(struct berth *berth);
 /* The number above all of those of berths. */
 int gimli_berths_end(void);
 
+/* For a child in a table of its own: close what other children found there. A copy of another's status pipe would
+ * hide the end of that pipe, and so that the other one has begun. By the kernel's calls. */
+void gimli_berths_close_others(const struct berth *own);
+
 #endif

@@ -223,6 +223,7 @@ static void enter_berth(struct room *room)
     bool fits = told->record_fd >= 0 && told->placed_count == 0;
     room->berth = fits ? gimli_berth_take(needed) : NULL;
     told->shares_table = &room->shares_table;
+    told->berth = room->berth;
     atomic_store(&room->shares_table, room->berth != NULL);
     if (room->berth == NULL)
         return;

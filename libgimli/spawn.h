@@ -18,6 +18,7 @@ struct gimli_placed {
 
 struct gimli_spawn {
     atomic_int *shares_table; /* while not 0, the table of descriptors is the monitor's (berths.h) */
+    const struct berth *berth; /* where its descriptors are; NULL: elsewhere */
     int table_end;            /* of the child's own copy of it */
     int page_fd;   /* left open in the program under the same number; -1: none */
     int status_fd; /* told "ERRNO WHAT" when the program cannot be started; close on exec */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 
 import pytest
@@ -85,6 +86,9 @@ def test_who_is_born_into_a_group_that_was_killed_lives(tmp_path):
     for _ in range(3):
         spawned = kernel.spawn(service, around, os.path.join(tmp_path, "app.run"))
         assert spawned.grouped
+        while not kernel.let_go():
+            os.sched_yield()
+        assert select.select([spawned.exec_fd], [], [], 20)[0]
         assert kernel.exec_failure(spawned.exec_fd) == ""
         assert process.command_name(spawned.pid) == "sleep"
         kernel.kill_group("app")

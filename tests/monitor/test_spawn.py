@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from gimli.monitor import config, records
 from gimli.monitor.spawn import Given, Place, Surroundings, exec_failure, load_spawner
 
 pytestmark = pytest.mark.real
+
+PATIENCE_S = 20.0
 
 BOOT_ID = "5f1a0b1c-9f0e-4d5a-8b9c-0123456789ab"
 
@@ -37,8 +40,9 @@ class Starter:
 
     def end(self, spawned) -> tuple[str, int]:
         """Why it was not executed, and its exit status."""
-        with open(spawned.exec_fd, "rb") as pipe:
-            why = exec_failure(pipe.read())
+        assert select.select([spawned.exec_fd], [], [], PATIENCE_S)[0]
+        why = exec_failure(spawned.exec_fd)
+        os.close(spawned.exec_fd)
         os.close(spawned.pidfd)
         return why, os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1])
 
@@ -173,6 +177,45 @@ def test_nobody_waits_for_one_that_hangs_before_its_exec_and_nobody_takes_its_ro
     assert said == ["another\n"] * 3
     with open(slow_output) as file:
         assert file.read() == "the slow one\n"
+
+
+@contextlib.contextmanager
+def before_its_children():
+    """What is started here runs when this waits, and not before: first in, first out, on one processor."""
+    cpus, policy, parameters = os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+        os.sched_setaffinity(0, cpus)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: real-time priority")
+def test_the_news_of_an_exec_does_not_wait_for_another_child(starter, tmp_path):
+    """Both begin in the monitor's table, with each other's status pipes; one hangs before its exec."""
+    starter.spawner.reserve_berths()
+    slow_output = os.path.join(tmp_path, "slow")
+    write_program(slow_output, "", mode=0o600)
+
+    def begin(name: str, output: str):
+        record_fd = records.begin_start(os.path.join(tmp_path, f"{name}.run"))
+        made = config.Service(name, ("true",), config.Log(None))
+        around = Surroundings(-1, output, "bell", None, (1024, 4096))
+        try:
+            return starter.spawner.spawn(made, around, Place(record_fd, -1, BOOT_ID))
+        finally:
+            os.close(record_fd)
+
+    with leased(slow_output):
+        with before_its_children():
+            slow, quick = begin("slow", slow_output), begin("quick", starter.output)
+            while not starter.spawner.let_go():
+                os.sched_yield()
+        assert starter.end(quick) == ("", 0)
+        assert os.waitpid(slow.pid, os.WNOHANG) == (0, 0)
+    assert starter.end(slow) == ("", 0)
 
 
 def test_what_one_start_has_used_serves_the_next(starter):

@@ -212,10 +212,6 @@ class VirtualKernel:
         process = self._computer.processes.get(pid)
         return "T" if process and process.is_stopped else "S"
 
-    def is_exec_decided(self, exec_fd: int) -> bool:
-        """Whether there is a word, or an end."""
-        return bool(self._me.file(exec_fd).ready)
-
     def reopen_nameless(self, _pid: int, _path: str) -> int | None:
         """Nobody cleans the runtime directory here."""
         return None

@@ -69,10 +69,9 @@ class Instance:
             self._site.loop.after(0.0, self._let_go)
 
     def settle(self) -> None:
-        """A word of the program can be read before the end of its exec is: then that comes first."""
-        fd = self.spawned.exec_fd if self.spawned else -1
-        if fd >= 0 and self._site.kernel.is_exec_decided(fd):
-            self._exec_decided()
+        """The program has spoken, so it is one. The news of its exec comes first, if it is yet to come."""
+        if self.spawned is not None and self.spawned.exec_fd >= 0:
+            self._decide("")
 
     def signal(self, signo: int, *, group: bool = False) -> None:
         """Signal it, and its whole process group where that is wanted.
@@ -136,8 +135,11 @@ class Instance:
 
     def _exec_decided(self, _: int = 0) -> None:
         assert self.spawned is not None
+        self._decide(self._site.kernel.exec_failure(self.spawned.exec_fd))
+
+    def _decide(self, why: str) -> None:
+        assert self.spawned is not None
         spawned, kernel = self.spawned, self._site.kernel
-        why = kernel.exec_failure(spawned.exec_fd)
         self._site.loop.forget(spawned.exec_fd)
         kernel.close(spawned.exec_fd)
         self.spawned = replace(spawned, exec_fd=-1)

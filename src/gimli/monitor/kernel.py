@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import select
 import signal
 import struct
 import time
@@ -44,7 +43,6 @@ _PIDFD_EXIT_CODE_OFFSET = 60
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_GET_INFO = 3 << 30 | _PIDFD_INFO_BYTES << 16 | 0xFF << 8 | 11
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_STATUS_BYTES_MAX = 1000
 
 
 class Kernel:
@@ -91,21 +89,13 @@ class Kernel:
         """
         return self._spawner.spawn(service, around)
 
-    def is_exec_decided(self, exec_fd: int) -> bool:
-        """Whether it is known by now if there was an exec."""
-        self._spawner.let_go()  # or our own end of the pipe would hide its end
-        poll = select.poll()
-        poll.register(exec_fd, select.POLLIN)
-        return bool(poll.poll(0))
-
     def let_go(self) -> bool:
         """Let go of what children needed to begin; whether all of them have begun."""
         return self._spawner.let_go()
 
     def exec_failure(self, exec_fd: int) -> str:
-        """Why there was no exec; empty when there was."""
-        self._spawner.let_go()  # likewise, and we would wait for ourselves
-        return exec_failure(os.read(exec_fd, _STATUS_BYTES_MAX))
+        """Why there was no exec; empty when there was, or when it ended before it could say so."""
+        return exec_failure(exec_fd)
 
     # Finding again.
 

@@ -10,6 +10,7 @@ import os
 import signal
 
 from gimli.monitor.exchange import Exchange
+from gimli.monitor.spawn import exec_failure
 from gimli.process import ExitStatus
 
 TYPE_CHECKING = False
@@ -148,7 +149,7 @@ class Command:
         assert ended is not None
         self._loop.children.discard(self._spawned.pid)
         self._loop.forget(self._spawned.pidfd)
-        why = os.read(self._spawned.exec_fd, 1000).decode(errors="replace")
+        why = exec_failure(self._spawned.exec_fd)
         os.close(self._spawned.exec_fd)
         os.close(self._spawned.pidfd)
         if not self._is_cancelled:

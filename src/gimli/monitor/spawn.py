@@ -27,6 +27,7 @@ _LIBRARY = os.path.join(
 )
 
 
+_STATUS_BYTES_MAX = 1000
 _THE_MONITORS_OWN = frozenset(
     {
         "NOTIFY_SOCKET",
@@ -158,7 +159,7 @@ class Spawner:
         Raises:
             OSError: no process could be made (EAGAIN, ENOMEM), or no descriptor.
         """
-        exec_fd, status_fd = os.pipe2(os.O_CLOEXEC)
+        exec_fd, status_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         raised = _Raised(max((target for _, target in around.given.placed), default=0))
         try:
             status_fd = raised.take(status_fd)
@@ -209,9 +210,12 @@ class Spawner:
         return pid, pidfd.value, bool(is_grouped.value)
 
 
-def exec_failure(message: bytes) -> str:
-    """What the child said when it could not become its program, in words; empty when it said nothing."""
-    number, _, what = message.partition(b" ")
+def exec_failure(exec_fd: int) -> str:
+    """Why the child could not become its program, in words; empty when it could, or has not said so yet."""
+    try:
+        number, _, what = os.read(exec_fd, _STATUS_BYTES_MAX).partition(b" ")
+    except BlockingIOError:
+        return ""
     return f"{os.fsdecode(what)}: {os.strerror(int(number))}" if what else ""
 
 

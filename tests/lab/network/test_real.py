@@ -19,7 +19,7 @@ from gimli.lab.network.real import changes, explain, ground, needs, play
 from gimli.lab.network.simulator.record import Merged, Told
 from gimli.lab.network.topology import Block, Fault, Firewall, Kind, Link, Linux, Model
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.alone]
 
 
 def quickly_elected(topology):

@@ -173,6 +173,31 @@ def test_data_for_a_program_that_has_closed_are_answered_by_a_reset():
     assert wire.programs[LEFT].told == ["peer closed", "reset"]
 
 
+@pytest.mark.parametrize("tcp", [Tcp(), NO_SACK], ids=["sack", "newreno"])
+@pytest.mark.parametrize("is_last_heard", [True, False], ids=["the last was heard", "nothing was heard"])
+def test_a_reset_beyond_a_hole_is_asked_about(tcp, is_last_heard):
+    """RFC 5961: whoever said it and has no connection left repeats it with the number that is expected.
+
+    With SACK it is enough that all was heard but the holes.
+    """
+    wire = Wire(tcp=tcp, drops=lambda side, number, segment: segment.length == MSS or not is_last_heard)
+    wire.drops, drops = lambda side, number, segment: False, wire.drops
+    wire.run(1.0)
+    wire.drops = drops
+    wire.left.write(MSS + 100)
+    wire.engine.run(1.01)
+    wire.drops = lambda side, number, segment: False
+    wire.left.abort()
+    wire.engine.run(1.1)
+    is_over = tcp.sack and is_last_heard
+    assert wire.programs[RIGHT].told == ["reset"] * is_over
+    assert (wire.sent[RIGHT][-1][1].flags, wire.sent[RIGHT][-1][1].ack) == (ACK, 1_001)
+    assert (wire.sent[RIGHT][-1][0] > 1.01) is not is_over
+    wire.engine.run(1.15)
+    wire.right.receive(Segment(wire.right.out.reverse, RST, 1_001, 0, 0, 0))
+    assert wire.programs[RIGHT].told == ["reset"]
+
+
 def test_a_fin_that_was_lost_is_sent_again_and_answered_in_time_wait():
     lost = []
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gimli.lab.network import topology as model
 from gimli.lab.network.simulator.balancer import FIRST_PORT, PORTS
+from gimli.lab.network.simulator.sender import INITIAL_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +51,11 @@ def settings(topology: model.Topology, config: model.Host) -> Iterator[str]:
     """For sh: how its kernel behaves."""
     tcp = topology.client_tcp if isinstance(config, model.Client) else topology.server_tcp
     yield from _values(tcp_timestamps=0, tcp_no_metrics_save=1, tcp_sack=int(tcp.sack))
+    # What the simulation has: a machine's own choice may be another one on each, and BBR spreads its bursts.
+    yield from _values(tcp_congestion_control="reno")
+    starts = f"initcwnd {INITIAL_WINDOW} rto_min {1000 * tcp.rto_min_s:.0f}ms"
+    # A cable may not be up yet; that is shown, but is none of a route's words.
+    yield f"ip route show | sed 's/ linkdown//' | while read -r it; do ip route change $it {starts}; done"
     yield from _values(conf__all__rp_filter=0)
     yield from _values(**{f"conf__{each.name}__rp_filter": 0 for each in model.interfaces_of(config)})
     if isinstance(config, model.Balancer):
@@ -118,7 +124,7 @@ def _neighbours(config: model.Firewall) -> Iterator[str]:
                 yield f"neigh add {address} lladdr {mac} dev {each.name} nud permanent"
 
 
-def _values(**values: int) -> Iterator[str]:
+def _values(**values: int | str) -> Iterator[str]:
     for name, value in values.items():
         yield f"echo {value} >/proc/sys/net/ipv4/{name.replace('__', '/')}"
 

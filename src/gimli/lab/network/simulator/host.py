@@ -249,8 +249,11 @@ class Host:
             self._end(flow.reverse, listener).accept(segment)
         elif not segment.flags & RST:
             self.recorder.refused(self.name, flow.reverse)
-            ack = segment.seq + segment.length + bool(segment.flags & (SYN | FIN))
-            self.send(Segment(flow.reverse, RST | ACK, segment.ack, ack, 0, 0))
+            if segment.flags & ACK:
+                self.send(Segment(flow.reverse, RST, segment.ack, 0, 0, 0))
+            else:
+                ack = segment.seq + segment.length + bool(segment.flags & (SYN | FIN))
+                self.send(Segment(flow.reverse, RST | ACK, 0, ack, 0, 0))
 
     def _end(self, out: Flow, application: Application) -> End:
         isn = self._chance.randrange(1, 1 << 30)

@@ -238,6 +238,8 @@ class Sender:
             self._hole = ack + MSS
             self._cwnd = self._ssthresh + (0 if self._peer_sack else _DUPLICATES * MSS)
             self._arm()
+        elif self._duplicates < _DUPLICATES and self.snd_max - ack < self._cwnd + 2 * MSS:
+            self._transmit(most=1, is_windowed=False)  # RFC 3042: so that a third duplicate may come
 
     def _fill_holes(self) -> None:
         """Send again what the peer's ranges leave out, then go on, as much as the network carries.

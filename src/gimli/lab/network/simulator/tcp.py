@@ -207,9 +207,7 @@ class End(Sender):
     def _receive_established(self, segment: Segment) -> None:
         flags = segment.flags
         if flags & RST:
-            # In the window: RFC 793. Elsewhere it is older than the connection.
-            if self.rcv_nxt - 1 <= segment.seq <= self._rcv_edge:
-                self._end(State.CLOSED, "reset")
+            self._receive_reset(segment.seq)
             return
         if flags & SYN:
             self._emit(ACK, self.snd_nxt, 0)  # RFC 5961: whoever means it will say RST
@@ -218,6 +216,15 @@ class End(Sender):
         if self.state is State.ESTABLISHED and (segment.length or flags & FIN):
             self._receive_data(segment)
 
+    def _receive_reset(self, seq: int) -> None:
+        """RFC 5961: only the very next number ends it, or what Linux takes for that."""
+        is_past_holes = self._peer_sack and bool(self._kept) and seq == self._kept.top
+        is_before_fin = self._is_peer_closed and seq == self.rcv_nxt - 1
+        if seq == self.rcv_nxt or is_past_holes or is_before_fin:
+            self._end(State.CLOSED, "reset")
+        elif self.rcv_nxt < seq <= self._rcv_edge:
+            self._emit(ACK, self.snd_nxt, 0)  # whoever has no such connection answers with the right number
+
     # Receiving data.
 
     def _receive_data(self, segment: Segment) -> None:
@@ -225,7 +232,8 @@ class End(Sender):
         end = start + segment.length
         is_fin = segment.flags & FIN
         if self._is_deaf and end > self.rcv_nxt and segment.length:
-            self.abort()  # nobody will read it
+            self._emit(RST, segment.ack, 0)  # nobody will read it
+            self._end(State.CLOSED, "aborted")
             return
         if start > self.rcv_nxt:
             if end <= self._rcv_edge:
