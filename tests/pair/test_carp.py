@@ -47,6 +47,7 @@ SAMPLES: dict[type, carp_events.Event] = {
         carp_events.DemotionChanged(32, "service web is FAILED"),
         carp_events.LeaseLapsed(7.2),
         carp_events.Outranked(7),
+        carp_events.LeaderLeft(1),
         carp_events.SendRecovered(),
     )
 }

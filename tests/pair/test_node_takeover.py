@@ -5,7 +5,15 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from gimli.pair import ctmessage
-from gimli.pair.carp_actions import Announce, Arm, DropAddresses, TakeAddresses, TakeLease, Timer
+from gimli.pair.carp_actions import (
+    Announce,
+    Arm,
+    DropAddresses,
+    DropLease,
+    TakeAddresses,
+    TakeLease,
+    Timer,
+)
 from gimli.pair.config import Carp, Guard, Pair
 from gimli.pair.node import Emit, Node, Order
 from gimli.pair.statesync import StateSync
@@ -130,6 +138,33 @@ def test_who_had_the_connections_waits_less_than_who_never_had_them(is_heir, pat
         if isinstance(order, Order) and isinstance(order.action, Arm)
     ]
     assert armed == [patience_s]
+
+
+def leave(*, has_replica):
+    """The leading vhid's cable is pulled at a MASTER of two: which leases and addresses go, in order."""
+    node = make_node()
+    for vhid in (1, 2):
+        fall_silent(node, vhid)
+    for _ in range(3):
+        node.sync_due(10.0)
+    if has_replica:
+        node.sync._sender.begin(1, 10.0)
+    node.take_orders()
+    node.obstructed(1, "lan1", "it has no carrier", 11.0)
+    return [
+        f"{type(order.action).__name__} {order.vhid}"
+        for order in node.take_orders()
+        if isinstance(order, Order) and isinstance(order.action, DropLease | DropAddresses)
+    ]
+
+
+def test_the_other_vhids_leave_with_the_leader_and_are_silent_before_the_peer_has_it():
+    """Or answers would come here to what went by the other host; with source NAT this one would reset them."""
+    assert leave(has_replica=True) == ["DropLease 2", "DropAddresses 1", "DropLease 1", "DropAddresses 2"]
+
+
+def test_where_nobody_has_the_connections_the_other_vhids_stay():
+    assert leave(has_replica=False) == ["DropAddresses 1", "DropLease 1"]
 
 
 def test_an_heir_that_hears_of_a_later_owner_is_none():

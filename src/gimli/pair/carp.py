@@ -6,7 +6,7 @@ with the reason. ``step`` applies one row. Which of two nodes outranks the other
 
     INIT --Enabled--> BACKUP --MasterDownExpired, PeerYields, PeerBowedOut--> MASTER
       ^                 | ^                                                     | |
-      |                 | +------- PeerOutranks, Outranked, LeaseLapsed --------+ |
+      |                 | +-- PeerOutranks, Outranked, LeaderLeft, LeaseLapsed -+ |
       +-----------------+------------------- StopWanted, Disabled ----------------+
 
 Addresses are taken on the way to MASTER only, and dropped by every row that leaves it.
@@ -42,6 +42,7 @@ from gimli.pair.carp_events import (
     DemotionChanged,
     Disabled,
     Enabled,
+    LeaderLeft,
     LeaseLapsed,
     MasterDownExpired,
     Outranked,
@@ -225,6 +226,12 @@ def _yield_lapsed(vhid: Vhid, event: LeaseLapsed) -> tuple[Vhid, tuple[Action, .
     return vhid, (*actions, SendBowOutOverSync())
 
 
+def _yield_with_leader(vhid: Vhid, event: LeaderLeft) -> tuple[Vhid, tuple[Action, ...]]:
+    why = f"vhid {event.leader} has left, and the connections with it"
+    vhid, actions = _yield(vhid, why, master_down_interval_s(vhid.advbase, vhid.advskew))
+    return vhid, (*actions, SendBowOutOverSync())
+
+
 def _yield(vhid: Vhid, why: str, patience_s: float) -> tuple[Vhid, tuple[Action, ...]]:
     return _forget(vhid), (
         DropLease(),  # at once: the other one has the addresses already
@@ -279,7 +286,7 @@ def _ignored(role: Role, *events: type, because: str) -> dict[type, Row]:
 
 
 _HEARD = (PeerOutranks, PeerWorse, PeerLives, PeerYields, PeerBowedOut)
-_MASTERS = (AdvertiseDue, AnnounceDue, LeaseLapsed, Outranked, SendRecovered)
+_MASTERS = (AdvertiseDue, AnnounceDue, LeaseLapsed, Outranked, LeaderLeft, SendRecovered)
 
 TABLE: Mapping[Role, Mapping[type, Row]] = {
     Role.INIT: {
@@ -312,6 +319,7 @@ TABLE: Mapping[Role, Mapping[type, Row]] = {
         PeerOutranks: Row(Role.BACKUP, _yield_outranked),
         PeerWorse: Row(Role.MASTER, _stand),
         Outranked: Row(Role.BACKUP, _yield_owner),
+        LeaderLeft: Row(Role.BACKUP, _yield_with_leader),
         LeaseLapsed: Row(Role.BACKUP, _yield_lapsed),
         DemotionChanged: Row(Role.MASTER, _tell_demotion),
         **_ignored(Role.MASTER, Enabled, because="it is enabled"),

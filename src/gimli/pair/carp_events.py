@@ -119,6 +119,13 @@ class Outranked:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderLeft:
+    """This node can be MASTER of the leading vhid no more, and the peer has its connections."""
+
+    leader: int
+
+
+@dataclass(frozen=True, slots=True)
 class SendRecovered:
     """A frame went out after one that could not."""
 
@@ -138,5 +145,6 @@ Event = (
     | DemotionChanged
     | LeaseLapsed
     | Outranked
+    | LeaderLeft
     | SendRecovered
 )

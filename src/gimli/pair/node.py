@@ -321,6 +321,8 @@ class Node:
         before = seat.vhid.role
         seat.vhid, actions = step(seat.vhid, event)
         leads = seat.vhid.vhid == self._leader
+        is_leaving = leads and before is Role.MASTER and seat.vhid.role is Role.INIT
+        late = self._leave_with_leader(now_s) if is_leaving else []
         for action in actions:
             if self.sync and isinstance(action, carp_actions.TakeAddresses):
                 # Before the addresses: what comes for them finds its connection. Behind the advertisement, by
@@ -331,9 +333,27 @@ class Node:
             if leads and self.sync and isinstance(action, carp_actions.DropLease) and self._is_to_follow:
                 # Before a bow-out that follows: who hears it is to know that this node owns nothing any more.
                 self.sync_ordered(self.sync.follow(now_s), now_s)
+        self._orders += late
         if seat.vhid.role is not before:
             seat.since_s = now_s
             self._is_heir = self._is_heir and before is Role.INIT
+
+    def _leave_with_leader(self, now_s: float) -> list[Order | Emit | Note | SyncAction]:
+        """Give up the other vhids where the peer has the connections. What takes its time is for later.
+
+        Else packets would go there by one host and back by the other. What comes here answers what this
+        kernel has not seen, which is invalid to it; and where that is for an address of its own (source NAT),
+        it resets the connection.
+        """
+        if self.sync is None or not self.sync.has_replica:
+            return []
+        begun = len(self._orders)
+        for seat in self._seats.values():
+            if seat.vhid.vhid != self._leader:
+                self._apply(seat, carp_events.LeaderLeft(self._leader), now_s)
+        ordered = self._orders[begun:]
+        self._orders[begun:] = [order for order in ordered if _is_quick(order)]
+        return [order for order in ordered if not _is_quick(order)]
 
     @property
     def _is_to_follow(self) -> bool:
@@ -423,6 +443,13 @@ def rising(wall_ns: int, chance: int) -> int:
         chance: a random number of at least 16 bits.
     """
     return wall_ns // COUNTER_STEP * COUNTER_STEP + chance % COUNTER_STEP
+
+
+def _is_quick(order: Order | Emit | Note | SyncAction) -> bool:
+    """Whether it makes the host silent, or tells the peer; to remove an address takes 20 ms."""
+    if isinstance(order, Order):
+        return isinstance(order.action, carp_actions.DropLease)
+    return not isinstance(order, Note)
 
 
 def _out_of(seat: _Seat) -> str:
