@@ -159,7 +159,7 @@ def leave(*, has_replica):
 
 
 def test_the_other_vhids_leave_with_the_leader_and_are_silent_before_the_peer_has_it():
-    """Or answers would come here to what went by the other host; with source NAT this one would reset them."""
+    """Or answers come here to what went by the other host; with source NAT this one would reset them."""
     assert leave(has_replica=True) == ["DropLease 2", "DropAddresses 1", "DropLease 1", "DropAddresses 2"]
 
 
