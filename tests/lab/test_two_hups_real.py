@@ -24,6 +24,7 @@ from gimli.lab.two_hups.scenario import INCIDENT, OURS
 from gimli.lab.two_hups.simulation import simulate
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.real,
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -71,7 +72,7 @@ def test_the_naive_monitor_is_doubled_and_fills_its_log(directory):
     """A busy machine may rotate slower than it takes over; a night that passes well proves nothing."""
     for _ in range(5):
         outcome = play(INCIDENT, directory).outcome
-        if outcome.monitors_after > 1:
+        if outcome.monitors_after > 1 and outcome.is_endless:
             break
     assert len(outcome.hups) == 2
     assert all(hup.sender.startswith("sh(") and "logrotate(" in hup.sender for hup in outcome.hups)
