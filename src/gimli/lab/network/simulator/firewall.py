@@ -8,11 +8,12 @@ What comes between, and who is MASTER, is the model's: ``pf_firewall`` or ``linu
 from __future__ import annotations
 
 from heapq import heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gimli.lab.network.simulator.host import Host
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
     from gimli.lab.network import topology
@@ -23,6 +24,26 @@ if TYPE_CHECKING:
 
 QUEUE_MAX = 256
 """Packets that wait for the CPU: net.inet.ip.ifq.maxlen of OpenBSD; Linux takes a thousand."""
+
+
+class Seat(Protocol):
+    """A virtual address that a firewall may have."""
+
+    @property
+    def nic(self) -> Nic:
+        """Where it is."""
+
+    @property
+    def address(self) -> str:
+        """It."""
+
+    @property
+    def mac(self) -> int:
+        """Its group's."""
+
+    @property
+    def is_master(self) -> bool:
+        """Whether the firewall answers for it."""
 
 
 class Firewall(Host):
@@ -53,6 +74,8 @@ class Firewall(Host):
     ) -> None:
         super().__init__(engine, config.name, tcp, chance, recorder)
         self.overrun = 0
+        self.seats: Sequence[Seat] = ()
+        self._down: set[str] = set()
         self.sync_nic: Nic | None = None
         self._cpu_s = cpu_s
         self._queue_max = queue_max
@@ -72,7 +95,10 @@ class Firewall(Host):
 
     def link_changed(self, nic: Nic, *, is_up: bool) -> None:
         """The NIC sees that its cable is dead, or back."""
-        raise NotImplementedError
+        if is_up:
+            self._down.discard(nic.name)
+        else:
+            self._down.add(nic.name)
 
     def power(self, *, is_on: bool) -> None:
         """Off: it forgets everything. On: it begins anew."""
@@ -85,6 +111,18 @@ class Firewall(Host):
     def take(self, nic: Nic, frame: Frame) -> None:
         """It has the CPU: what becomes of a frame."""
         raise NotImplementedError
+
+    # The same for all.
+
+    def mac_of(self, nic: Nic, address: str) -> int | None:
+        """A virtual address is at its group's MAC, where this host answers for it."""
+        for seat in self.seats:
+            if seat.address == address and seat.nic is nic:
+                return seat.mac if seat.is_master else None
+        return super().mac_of(nic, address)
+
+    def _side_of(self, address: str) -> str:
+        return self.route(address)[0].name
 
     # The CPU.
 

@@ -97,7 +97,6 @@ class LinuxFirewall(Firewall):
         self._has_guard = config.is_guarded
         self._leading = config.carp[0].vhid if config.carp else 0
         self._is_master = False
-        self._down: set[str] = set()
         self._epoch = 0
         self._daemon: Daemon | None = None
         self.seats: list[Seat] = []
@@ -121,21 +120,11 @@ class LinuxFirewall(Firewall):
         """Whether it answers for any virtual address."""
         return self._is_master
 
-    def mac_of(self, nic: Nic, address: str) -> int | None:
-        """A virtual address is at its group's MAC, where this host answers for it."""
-        for seat in self.seats:
-            if seat.address == address and seat.nic is nic:
-                return seat.mac if seat.is_master else None
-        return super().mac_of(nic, address)
-
     # Faults.
 
     def link_changed(self, nic: Nic, *, is_up: bool) -> None:
         """The NIC sees that its cable is dead, or back: the daemon is told."""
-        if is_up:
-            self._down.discard(nic.name)
-        else:
-            self._down.add(nic.name)
+        super().link_changed(nic, is_up=is_up)
         if self._daemon is not None:
             self._daemon.links_changed()
 
@@ -213,9 +202,6 @@ class LinuxFirewall(Firewall):
         if not self._is_master:
             self.recorder.count(self.recorder.forwarded, self.name)
         self.send_packet(dst, segment, ttl - 1, self._cpu_s)
-
-    def _side_of(self, address: str) -> str:
-        return self.route(address)[0].name
 
     def _answers_at(self, mac: int) -> bool:
         seat = self._by_mac.get(mac)

@@ -63,7 +63,6 @@ class PfFirewall(Firewall):
         self._has_guard = config.is_guarded
         self._is_forwarding_groups = pf.is_forwarding_groups
         self._carps: dict[str, int] = {}
-        self._down: set[str] = set()
 
     # Wiring.
 
@@ -82,21 +81,11 @@ class PfFirewall(Firewall):
         """Whether it has any virtual address."""
         return any(seat.is_master for seat in self.seats)
 
-    def mac_of(self, nic: Nic, address: str) -> int | None:
-        """A virtual address is at its group's MAC, where we are MASTER."""
-        for seat in self.seats:
-            if seat.address == address and seat.nic is nic:
-                return seat.mac if seat.is_master else None
-        return super().mac_of(nic, address)
-
     # Faults.
 
     def link_changed(self, nic: Nic, *, is_up: bool) -> None:
         """The NIC sees that its cable is dead, or back. The other groups go where this one goes."""
-        if is_up:
-            self._down.discard(nic.name)
-        else:
-            self._down.add(nic.name)
+        super().link_changed(nic, is_up=is_up)
         for seat in self.seats:
             if seat.nic is nic:
                 if is_up:
@@ -183,9 +172,6 @@ class PfFirewall(Firewall):
             nic.lane.send(Frame(_group_mac(dst), nic.mac, out, ttl - 1), self._cpu_s)
         else:
             self.send_packet(dst, out, ttl - 1, self._cpu_s)
-
-    def _side_of(self, address: str) -> str:
-        return self.route(address)[0].name
 
     def _send_own(self, segment: Segment) -> None:
         self.send_packet(segment.flow.dst, segment, TTL, self._cpu_s)
