@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-import time
-from collections import Counter
 
+from simulation.runner import run_stories
 from simulation.scenario import EVENTS, Failure, Scenario
 
-
-def main() -> int:
-    """Run them; print the first one that fails."""
-    parser = argparse.ArgumentParser(prog="python -m simulation")
-    parser.add_argument("--seed", type=int, help="one story")
-    parser.add_argument("--from", dest="first", type=int, default=0)
-    parser.add_argument("--stories", type=int, default=2500)
-    parser.add_argument("--events", type=int, default=EVENTS)
-    parser.add_argument(
-        "--keep-going", action="store_true", help="count failures instead of ending at the first"
-    )
-    parser.add_argument("--lines", type=int, default=60, help="of the story of a failure")
-    told = parser.parse_args()
-    seeds = [told.seed] if told.seed is not None else range(told.first, told.first + told.stories)
-    counts: Counter[str] = Counter()
-    failures: Counter[str] = Counter()
-    example: dict[str, int] = {}
-    began = time.perf_counter()
-    for seed in seeds:
-        scenario = Scenario(seed, told.events, lines=told.lines)
-        try:
-            scenario.run()
-        except Failure as failure:
-            if not told.keep_going:
-                print(failure)
-                return 1
-            what = re.sub(r"\d+", "N", str(failure).partition("\n\nthe last")[0][-150:])
-            failures[what] += 1
-            example.setdefault(what, seed)
-        counts.update(scenario.world.events)
-    took_s = time.perf_counter() - began
-    print(f"{counts.total()} events in {len(seeds)} stories, {took_s:.1f} s: {dict(counts.most_common())}")
-    for what, count in failures.most_common(25):
-        print(f"{count:5} e.g. seed {example[what]}: {what}")
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        run_stories(
+            "simulation",
+            lambda seed, events, lines: Scenario(seed, events, lines=lines),
+            Failure,
+            stories=2500,
+            events=EVENTS,
+        )
+    )
